@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from purenets.layer import Key, Layer, Params, describe, fold_name, layer
 from purenets.layers.checks import check_floating
+from purenets.layers.convolve import convolve
 
 __all__ = [
     "Padding",
@@ -135,13 +136,8 @@ def conv(
     def apply(params: Params, x: jax.Array) -> jax.Array:
         check_space(label, x, rank, n_in)
         check_fits(label, x, sizes, dilations, pads)
-        y = jax.lax.conv_general_dilated(
-            *_promoted(x, params["kernel"]),
-            window_strides=strides,
-            padding=pads,
-            rhs_dilation=dilations,
-            dimension_numbers=_channels_last(rank),
-            feature_group_count=groups,
+        y = convolve(
+            *_promoted(x, params["kernel"]), padding=pads, stride=strides, dilation=dilations, groups=groups
         )
         return y + params["bias"] if bias else y
 
@@ -209,16 +205,19 @@ def conv_transpose(
     sizes = sizes_of(window, rank, f"{label}: window")
     strides = sizes_of(stride, rank, f"{label}: stride")
     dilations = sizes_of(dilation, rank, f"{label}: dilation")
+    reaches = [(size - 1) * dilation + 1 for size, dilation in zip(sizes, dilations, strict=True)]
     pads = paddings(padding, rank, label)
+    if isinstance(pads, str):
+        pads = tuple(_growing(reach, step, pads) for reach, step in zip(reaches, strides, strict=True))
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
         check_space(label, x, rank, n_in)
-        y = jax.lax.conv_transpose(
+        y = convolve(
             *_promoted(x, params["kernel"]),
-            strides=strides,
             padding=pads,
-            rhs_dilation=dilations,
-            dimension_numbers=_channels_last(rank),
+            stride=(1,) * rank,
+            spread=strides,
+            dilation=dilations,
         )
         return y + params["bias"] if bias else y
 
@@ -243,10 +242,15 @@ def _promoted(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
     return x.astype(dtype), kernel.astype(dtype)
 
 
-def _channels_last(rank: int) -> Any:
-    space = tuple(range(1, rank + 1))
-    layout = (0, rank + 1, *space)
-    return jax.lax.ConvDimensionNumbers(layout, (rank + 1, rank, *range(rank)), layout)
+def _growing(reach: int, stride: int, padding: str) -> tuple[int, int]:
+    """The padding around spread places that makes ``n`` of them ``n * stride`` under ``"SAME"``, and as many as
+    the windows that cover them under ``"VALID"``.
+    """
+    if padding == "VALID":
+        return reach - 1, max(reach, stride) - 1
+    both = reach + stride - 2
+    low = reach - 1 if stride > reach - 1 else -(-both // 2)
+    return low, both - low
 
 
 def check_fits(
