@@ -57,8 +57,9 @@ def _keeps_form(subject: Subject, dtype: str) -> None:
         updates, after = jax.eval_shape(lambda s, p: subject.step(tx, p, s, p), state, params)
         same_form("the updates", params, updates)
         same_form("the state after an update", state, after)
-        for weak in (set(_weak(state)) ^ set(_weak(after))) or ():
-            raise Fail(f"the state is weakly typed at {weak!r} before or after the update and not both")
+        for when, tree in (("from init", state), ("after an update", after)):
+            if weak := _weak(tree):
+                raise Fail(f"the state {when} is weakly typed at {weak[0]!r}: give the number a dtype")
 
 
 def _mixed(subject: Subject) -> None:
