@@ -19,7 +19,7 @@ from purenets.wiring import Wiring
 
 __all__ = ["Wiring", "branch", "compose", "residual", "serial"]
 
-_RESERVED = {*MODES, "tap"}
+_RESERVED = {"train", "stream", "tap"}
 
 
 def _checked_parts(parts: Mapping[str, Any]) -> dict[str, Layer]:
