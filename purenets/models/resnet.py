@@ -5,9 +5,11 @@ How the two become one is a :data:`Join`, so that every shortcut that was tried 
 the sum, the sum scaled, gated, through a convolution or through dropout, and none at all, which makes the
 plain twin.
 
-Equal blocks of a stage can run under ``repeat`` (``scan=True``), so that the time to compile does not grow
-with depth. By default they do except on CPU, whose compiler leaves convolutions within a loop to slow code: a
-training step of ResNet-20 at batch 64 took 24 times as long as with its blocks one after another.
+Equal blocks of a stage run under ``repeat`` (``scan=True``), so that the time to compile does not grow with
+depth, or one after another, when each block has an entry of its own in params and state. By default a stage is
+a loop from five equal blocks on: before that the loop and its backward pass cost the compiler more than the
+blocks. The step itself is no slower as a loop; measured on CPU it took 0.9 of the time for ResNet-20 and half of
+it for ResNet-110.
 """
 
 from __future__ import annotations
@@ -188,8 +190,9 @@ def _stage(
         return serial(joined=joined, relu=jax.nn.relu) if relu_after else joined
 
     parts = {"first": block(n_in, stride)}
-    if blocks > 1 and (jax.default_backend() != "cpu" if scan is None else scan):
-        parts["rest"] = repeat(block(n_out, 1), blocks - 1)
+    equal = blocks - 1
+    if equal >= 5 if scan is None else scan and equal:
+        parts["rest"] = repeat(block(n_out, 1), equal)
     else:
         parts.update({f"block_{i}": block(n_out, 1) for i in range(2, blocks + 1)})
     return serial(**parts)
@@ -218,7 +221,7 @@ def resnet_cifar(
         channels: of the input.
         join: how body and shortcut become one; ``plain_join`` for the plain twin.
         pre_activation: norm and ReLU before each convolution.
-        scan: run equal blocks under ``repeat``, or one after another; by default as the backend likes it.
+        scan: run equal blocks under ``repeat``, or one after another; see above for the default.
 
     Raises:
         ValueError: the depth is not 6 n + 2.

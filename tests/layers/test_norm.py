@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 import purenets as pn
+from purenets.layers.norm import moments
 from tests.layers.peers import assert_agrees_with_flax, assert_trees_close, normal, randomised
 
 PARTS = [("scale", "bias"), ("scale",), ("bias",), ()]
@@ -410,3 +411,12 @@ def test_normalised_features_let_gradient_descent_converge_in_far_fewer_steps(x6
     assert condition(normal_form) < 3
     assert steps(normal_form) < 100
     assert steps(x) > 10_000
+
+
+def test_the_variance_has_the_right_first_and_second_derivatives(x64):
+    """Deviations are taken from a mean that is held constant; nothing of it may show."""
+    x, values = jax.random.normal(jax.random.key(0), (5, 2)), jnp.arange(1.0, 3)
+    ours = lambda x: jnp.vdot(values, jnp.sin(moments(x, 0)[1].ravel()))
+    plain = lambda x: jnp.vdot(values, jnp.sin(jnp.mean(x**2, 0) - jnp.mean(x, 0) ** 2))
+    for derivative in (jax.grad, jax.hessian, lambda f: jax.jacrev(jax.jacfwd(f))):
+        np.testing.assert_allclose(derivative(ours)(x), derivative(plain)(x), rtol=1e-12, atol=1e-14)

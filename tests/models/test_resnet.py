@@ -63,6 +63,14 @@ def test_the_networks_for_large_images_have_the_sizes_of_torchvision(blocks, bot
     assert weight_layers(net) - projections == depth
 
 
+def test_only_stages_of_five_equal_blocks_and_more_become_loops_by_default():
+    looped = {
+        depth: {p.split("/")[1] for p in shapes(models.resnet_cifar(depth)) if "stage_1" in p}
+        for depth in (32, 38)
+    }
+    assert looped == {32: {"first", *(f"block_{i}" for i in range(2, 6))}, 38: {"first", "rest"}}
+
+
 def test_shapes_are_halved_from_stage_to_stage():
     net = models.resnet(scan=True)
     trunk = pn.serial(**{name: part for name, part in net.parts.items() if name not in ("mean", "head")})
