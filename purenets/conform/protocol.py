@@ -121,9 +121,14 @@ def _without_params(subject: Subject, as_reference: bool) -> str:
 def _extra_arguments(subject: Subject) -> None:
     tx = subject.build()
     tree = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
-    extra = {"value": jnp.ones(()), "unheard_of": 1.0, **subject.extras(tree, tree)}
+    known = subject.extras(tree, tree)
+    ask = lambda **extra: jax.eval_shape(lambda p: tx.update(p, tx.init(p), p, **extra), tree)
     try:
-        jax.eval_shape(lambda p: tx.update(p, tx.init(p), p, **extra), tree)
+        ask(**known)
+    except Exception as error:
+        raise Soft(f"it refuses these parameters anyway: {one_line(error, 120)}") from None
+    try:
+        ask(**{"value": jnp.ones(()), "unheard_of": 1.0, **known})
     except Exception as error:
         text = f"refuses arguments that it does not know: {one_line(error, 120)}"
         raise (Fail if tx.claims_extra else Note)(text) from None
