@@ -47,7 +47,7 @@ def sizes_of(value: Sizes, rank: int, what: str) -> tuple[int, ...]:
         ValueError: there are not ``rank`` of them, or one is less than 1.
     """
     sizes = (value,) * rank if isinstance(value, int) else tuple(value)
-    if len(sizes) != rank or any(size < 1 for size in sizes):
+    if len(sizes) != rank or any(not isinstance(size, int) or size < 1 for size in sizes):
         raise ValueError(f"{what} needs {rank} sizes of at least 1, got {value}")
     return sizes
 
