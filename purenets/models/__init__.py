@@ -18,6 +18,7 @@ from purenets.models.resnet import (
     shortcut_by_projection,
     sum_join,
 )
+from purenets.models.vit import vit
 from purenets.models.wide_resnet import wide_resnet
 
 __all__ = [
@@ -42,5 +43,6 @@ __all__ = [
     "shortcut_by_projection",
     "sum_join",
     "vgg",
+    "vit",
     "wide_resnet",
 ]
