@@ -18,7 +18,7 @@ import numpy as np
 from purenets.data.batches import count_examples, find_nonfinite
 from purenets.train.objective import Metrics
 from purenets.train.progress import progress_bar
-from purenets.train.run import _evaluate, train
+from purenets.train.run import mean_metrics, train
 from purenets.train.step import Step, TrainState, check_fit
 
 __all__ = ["Callback", "Epoch", "History", "early_stopping", "fit"]
@@ -148,7 +148,7 @@ def fit(
             ts, metrics = run(step=step, ts=ts, data=data, batch_size=batch_size, shuffle=shuffle)
             if validation is not None:
                 size = min(1024, count_examples(validation))
-                scores = _evaluate(step.objective, ts.params, ts.state, validation, size)
+                scores = mean_metrics(step.objective, ts.params, ts.state, validation, size)
                 metrics |= {f"validation/{name}": value for name, value in scores.items()}
             if waiting is not None and (stopped := settle(waiting)) is not None:
                 return stopped, _history(rows)

@@ -17,7 +17,7 @@ from purenets.layer import fold_name
 from purenets.train.objective import Metrics, Objective
 from purenets.train.step import Step, TrainState
 
-__all__ = ["evaluate", "train"]
+__all__ = ["evaluate", "mean_metrics", "train"]
 
 
 def train(
@@ -28,6 +28,7 @@ def train(
     epochs: int,
     batch_size: int,
     shuffle: bool = True,
+    ahead: int = 2**22,
 ) -> tuple[TrainState, Metrics]:
     """Train for whole epochs: a scan of scans, pure.
 
@@ -38,6 +39,8 @@ def train(
         epochs: how many times to go through the data.
         batch_size: examples a step; the last ``examples % batch_size`` of an epoch's order are left out.
         shuffle: draw a new order for each epoch; otherwise the order of the data.
+        ahead: bytes of batches to gather before the steps that use them. Under ``jax.vmap`` every member
+            gathers as many, so 0 is best there.
 
     Returns:
         The new TrainState and the metrics of every step, ``[epochs, steps]``.
@@ -52,13 +55,14 @@ def train(
         order = None
         if shuffle:
             order = epoch_order(fold_name(ts.key, "order"), ts.step // steps, examples)
-        return scan_batches(step, ts, data, order, batch_size)
+        return scan_batches(step, ts, data, order, batch_size, ahead=ahead)
 
     return jax.lax.scan(epoch, ts, None, length=epochs)
 
 
 @partial(jax.jit, static_argnames=("objective", "size"))
-def _evaluate(objective: Objective, params: Any, state: Any, data: Any, size: int) -> Metrics:
+def mean_metrics(objective: Objective, params: Any, state: Any, data: Any, size: int) -> Metrics:
+    """Loss and metrics over all of the data in evaluation mode, by batches of ``size``: :func:`evaluate`, pure."""
     examples = count_examples(data)
     whole = examples // size * size
 
@@ -87,5 +91,5 @@ def evaluate(step: Step, ts: TrainState, data: Any, *, batch_size: int = 1024) -
         ValueError: the data are empty or their leaves disagree in length.
     """
     size = min(batch_size, count_examples(data))
-    metrics = _evaluate(step.objective, ts.params, ts.state, data, size)
+    metrics = mean_metrics(step.objective, ts.params, ts.state, data, size)
     return {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,162 @@
+"""A sweep is a vmap of runs: every combination of settings and every seed in one program.
+
+A *run* is a pure function ``run(key, **settings) -> result``. Its settings are numbers that may be traced:
+rates, decays, dropout-free coefficients, but not sizes, which change shapes. A *member* is one run of a sweep.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from purenets.errors import describe
+from purenets.layer import Key
+
+__all__ = ["Sweep", "sweep"]
+
+Run = Callable[..., Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """What a sweep gave. The members with the same settings stand together, seed by seed."""
+
+    settings: dict[str, np.ndarray]
+    """The value of each setting, ``[members]``."""
+    seed: np.ndarray
+    """The number of the seed, ``[members]``."""
+    results: Any
+    """What the runs returned, each leaf ``[members, ...]``."""
+
+    def member(self, index: int) -> Any:
+        """What one run returned."""
+        return jax.tree.map(lambda leaf: leaf[index], self.results)
+
+    def rows(self, value: Callable[[Any], Any]) -> list[dict[str, float]]:
+        """A row for each combination of settings: they, and mean, deviation and extremes over the seeds.
+
+        ``value(results)`` picks a number for each member, ``[members]``. The deviation is that of 1/(n - 1),
+        NaN for a single seed.
+        """
+        seeds = int(self.seed.max()) + 1
+        numbers = np.asarray(value(self.results), np.float64)
+        if numbers.shape != self.seed.shape:
+            raise ValueError(
+                f"a table needs one number for each of {len(self.seed)} members, got {describe(numbers)}"
+            )
+        rows = []
+        for first in range(0, len(numbers), seeds):
+            group = numbers[first : first + seeds]
+            spread = float(group.std(ddof=1)) if seeds > 1 else math.nan
+            measured = {"mean": group.mean(), "deviation": spread, "min": group.min(), "max": group.max()}
+            picked = {name: values[first] for name, values in self.settings.items()}
+            rows.append({name: float(x) for name, x in {**picked, **measured}.items()})
+        return rows
+
+    def table(self, value: Callable[[Any], Any]) -> str:
+        """The rows as Markdown."""
+        rows = self.rows(value)
+        lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---:|" * len(rows[0])]
+        lines += ["| " + " | ".join(f"{x:.4g}" for x in row.values()) + " |" for row in rows]
+        return "\n".join(lines)
+
+    def best(self, value: Callable[[Any], Any], mode: Literal["min", "max"] = "min") -> dict[str, float]:
+        """The row with the best mean over its seeds; one with NaN is never best.
+
+        Raises:
+            ValueError: every combination has a NaN.
+        """
+        rows = [row for row in self.rows(value) if not math.isnan(row["mean"])]
+        if not rows:
+            raise ValueError("no combination of the sweep has a mean that is a number: all of them are NaN")
+        return (min if mode == "min" else max)(rows, key=lambda row: row["mean"])
+
+
+def sweep(
+    run: Run,
+    over: Mapping[str, Sequence[float] | np.ndarray | jax.Array] | None = None,
+    *,
+    seeds: int = 1,
+    key: Key | None = None,
+    paired: bool = False,
+    chunk: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Sweep:
+    """Run every combination of settings with every seed, in one program.
+
+    Args:
+        run: ``run(key, **settings) -> result``, pure; settings come as traced scalars.
+        over: the values of each setting, all combinations of which are run.
+        seeds: how many keys; seed i has the same key with all settings, ``split(key, seeds)[i]``.
+        key: where the keys come from, ``jax.random.key(0)`` by default.
+        paired: run the i-th values of all settings together instead, for values drawn at random.
+        chunk: members to run at once, the others after them, where memory is short; all by default.
+        devices: devices to spread the members over; their number divides that of the members.
+
+    Returns:
+        A :class:`Sweep`, on the host but for its results.
+
+    Raises:
+        ValueError: a setting has no values; under ``paired`` their numbers differ; ``seeds`` or ``chunk`` is
+            not positive; or the devices do not divide the members.
+
+    >>> def run(key, rate):
+    ...     return rate * 2 + jax.random.uniform(key) * 0
+    >>> sweep(run, {"rate": [0.1, 0.2]}, seeds=2).results.tolist() == np.float32([0.2, 0.2, 0.4, 0.4]).tolist()
+    True
+    """
+    if seeds < 1 or (chunk is not None and chunk < 1):
+        raise ValueError(f"a sweep needs 1 seed and a chunk of 1 at least, got seeds={seeds}, chunk={chunk}")
+    points = _points(over or {}, paired)
+    count = len(next(iter(points.values()))) if points else 1
+    settings = {name: np.repeat(values, seeds) for name, values in points.items()}
+    members = count * seeds
+    keys = jax.random.split(jax.random.key(0) if key is None else key, seeds)
+    index = np.tile(np.arange(seeds), count)
+
+    def one(given: tuple[Key, dict[str, jax.Array]]) -> Any:
+        return run(given[0], **given[1])
+
+    def some(given: Any) -> Any:
+        size = len(given[0])
+        if chunk is None or chunk >= size:
+            return jax.vmap(one)(given)
+        return jax.lax.map(one, given, batch_size=chunk)
+
+    # Deliberately one key for several members, which indexing would report as reuse.
+    repeated = jax.random.wrap_key_data(jax.random.key_data(keys)[index], impl=jax.random.key_impl(keys))
+    given = (repeated, {name: jnp.asarray(values) for name, values in settings.items()})
+    if devices is None:
+        return Sweep(settings, index, jax.jit(some)(given))
+    if members % len(devices):
+        raise ValueError(f"{len(devices)} devices do not divide the {members} members of the sweep")
+    # Axes that JAX shards by itself, so that the results can be indexed like any array.
+    mesh = jax.make_mesh((len(devices),), ("members",), (AxisType.Auto,), devices=list(devices))
+    spec = PartitionSpec("members")
+    given = jax.device_put(given, NamedSharding(mesh, spec))
+    spread = jax.shard_map(some, mesh=mesh, in_specs=(spec,), out_specs=spec, check_vma=False)
+    return Sweep(settings, index, jax.jit(spread)(given))
+
+
+def _points(over: Mapping[str, Any], paired: bool) -> dict[str, np.ndarray]:
+    """The values of each setting, ``[points]``."""
+    values = {name: np.atleast_1d(np.asarray(given)) for name, given in over.items()}
+    for name, given in values.items():
+        if given.ndim != 1 or not len(given):
+            raise ValueError(f"setting {name!r} of a sweep needs a list of values, got {describe(given)}")
+    if paired:
+        counts = {name: len(given) for name, given in values.items()}
+        if len(set(counts.values())) > 1:
+            raise ValueError(f"paired settings need one number of values, got {counts}")
+        return values
+    grid = itertools.product(*(range(len(given)) for given in values.values()))
+    places = np.array(list(grid), int).reshape(-1, len(values)) if values else np.zeros((1, 0), int)
+    return {name: given[places[:, i]] for i, (name, given) in enumerate(values.items())}
