@@ -36,7 +36,7 @@ def to_heads(n_in: int, heads: int, head_dim: int, *, bias: bool = True, kernel_
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
         check_sequence(label, x, n_in)
-        y = (x @ params["kernel"].reshape(n_in, -1)).reshape(*x.shape[:-1], heads, head_dim)
+        y = jnp.tensordot(x, params["kernel"], 1)
         return y + params["bias"] if bias else y
 
     return layer(init, apply, label=label)
@@ -59,7 +59,7 @@ def from_heads(
         check_floating(label, x)
         if x.shape[-2:] != (heads, head_dim):
             raise ValueError(f"{label} needs [..., {heads}, {head_dim}], got {describe(x)}")
-        y = x.reshape(*x.shape[:-2], -1) @ params["kernel"].reshape(-1, n_out)
+        y = jnp.tensordot(x, params["kernel"], 2)
         return y + params["bias"] if bias else y
 
     return layer(init, apply, label=label)

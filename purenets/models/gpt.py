@@ -27,9 +27,8 @@ from purenets.layers.dense import dense
 from purenets.layers.embed import embedding
 from purenets.layers.norm import layer_norm, rms_norm
 from purenets.layers.positions import learned_positions, rotary
-from purenets.lift import repeat
 from purenets.models.transformer import language_model
-from purenets.models.transformer_block import feed_forward, swiglu, transformer_block
+from purenets.models.transformer_block import feed_forward, in_depth, swiglu, transformer_block
 
 __all__ = ["gpt", "gpt2", "llama", "llama_2_7b", "llama_3_8b"]
 
@@ -79,7 +78,7 @@ def gpt(
     )
     return language_model(
         embedding(size, dim, embedding_init=_normal),
-        repeat(block, depth, remat=remat, unroll=unroll),
+        in_depth(block, depth, remat=remat, unroll=unroll),
         positions=learned_positions(context, dim, embedding_init=_normal),
         norm=norm(dim),
         rate=rate,
@@ -137,7 +136,7 @@ def llama(
     feed = swiglu(dim, hidden, kernel_init=_normal, out_init=_normal)
     return language_model(
         embedding(size, dim, embedding_init=_normal),
-        repeat(transformer_block(dim, attend, feed, norm=norm), depth, remat=remat),
+        in_depth(transformer_block(dim, attend, feed, norm=norm), depth, remat=remat),
         norm=norm(dim),
         head=dense(dim, size, bias=False, kernel_init=_normal),
     )

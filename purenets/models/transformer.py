@@ -6,7 +6,7 @@
 :func:`encoder_decoder`      two sequences of tokens -> logits of the second
 ===========================  ====================================================================
 
-Blocks stand in depth by ``repeat``, one scan, so that the time to compile does not grow with depth. Named
+Blocks stand in depth as one scan, so that the time to compile does not grow with depth. Named
 sizes of published language models are in ``gpt.py``.
 """
 
@@ -25,8 +25,7 @@ from purenets.layers.dropout import dropout
 from purenets.layers.embed import embedding
 from purenets.layers.norm import layer_norm
 from purenets.layers.positions import sinusoidal_positions
-from purenets.lift import repeat
-from purenets.models.transformer_block import Norm, feed_forward, given, transformer_block
+from purenets.models.transformer_block import Norm, feed_forward, given, in_depth, transformer_block
 from purenets.signature import side_inputs
 
 __all__ = ["encoder", "encoder_decoder", "language_model"]
@@ -80,7 +79,7 @@ def encoder(
         embed=embedding(size, dim),
         positions=_sinusoids(dim) if positions is None else positions,
         drop=dropout(rate),
-        blocks=repeat(block, depth, remat=remat),
+        blocks=in_depth(block, depth, remat=remat),
         norm=norm(dim) if pre_norm else identity,
     )
 
@@ -170,7 +169,7 @@ def encoder_decoder(
     )
     decoder = language_model(
         embedding(target_size, dim),
-        repeat(block, depth, remat=remat),
+        in_depth(block, depth, remat=remat),
         positions=_sinusoids(dim),
         norm=norm(dim) if pre_norm else identity,
         rate=rate,
