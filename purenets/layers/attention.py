@@ -5,7 +5,7 @@ Both are compositions, so that every part can be edited and tapped::
 
     query, key, value     [batch, time, dim] -> [batch, time, heads, head_dim]
     clock                 the position of each step
-    cache                 keys and values of the steps before, in a stream
+    cache                 keys and values, in a stream with those of the steps before
     scores                the weighted sums, with the weights as a part of their own
     out                   [batch, time, heads, head_dim] -> [batch, time, dim]
 
@@ -109,11 +109,11 @@ def attention(
         check_lengths(label, lengths, x)
         if m.stream:
             _check_stream(label, causal, segments)
-        steps = m.clock(x, lengths=lengths) if m.stream else jnp.arange(x.shape[1])[None]
+        steps = m.clock(x, lengths=lengths) if causal else jnp.arange(x.shape[1])[None]
         query, key, value = m.query(x), m.key(x), m.value(x)
         if relative.rotate is not None:
             query, key = relative.rotate(query, steps), relative.rotate(key, steps)
-        if m.stream:
+        if causal:
             key, value = m.cache(key, value, steps, lengths=lengths)
         slots = jnp.arange(key.shape[1])[None]
         check_mask(label, mask, (x.shape[0], heads, x.shape[1], key.shape[1]))
@@ -204,10 +204,7 @@ def cross_attention(
         elif not m.stream:
             raise ValueError(f"{label} needs the side input memory [batch, source, {n_memory}]")
         query = m.query(x)
-        counts: Any = memory_lengths
-        if m.stream:
-            pair, counts = m.cache(query.dtype, pair, memory_lengths)
-        key, value = pair
+        (key, value), counts = m.cache(query.dtype, pair, memory_lengths)
         check_mask(label, mask, (x.shape[0], heads, x.shape[1], key.shape[1]))
         y = m.out(m.scores(query, key, value, mask=mask, lengths=counts))
         return jnp.where((counts >= 0)[:, None, None], y, jnp.nan) if m.stream else y

@@ -25,7 +25,7 @@ def _read(state: State, dtype: Any) -> Pair:
 
 
 def kv_cache(kv_heads: int, head_dim: int) -> Layer:
-    """Keys and values of a stream: the new ones go into the slots of their steps, and all slots come out.
+    """Keys and values: in a stream the new ones go into the slots of their steps, and all slots come out.
 
     Called with ``key`` and ``value [batch, time, kv_heads, head_dim]`` and their ``steps [batch, time]``;
     with the side input ``lengths [batch]`` only the first ones count. What has no slot is dropped. The state
@@ -39,8 +39,11 @@ def kv_cache(kv_heads: int, head_dim: int) -> Layer:
         value: jax.Array,
         steps: jax.Array,
         *,
+        stream: bool,
         lengths: jax.Array | None = None,
     ) -> tuple[Pair, State]:
+        if not stream:
+            return (key, value), state
         if lengths is not None:
             counts = jnp.arange(key.shape[1]) < lengths[:, None]
             steps = jnp.where(counts, steps, state["key"].shape[1])
@@ -58,7 +61,7 @@ def kv_cache(kv_heads: int, head_dim: int) -> Layer:
 
 
 def memory_cache(kv_heads: int, head_dim: int) -> Layer:
-    """Keys and values of another sequence, kept from the first call of a stream on, and how many count.
+    """Keys and values of another sequence and how many count, in a stream kept from the first call on.
 
     Called with the dtype to read in, and the pair and its lengths where they are given. The length of a
     memory that was never given is -1.
@@ -69,8 +72,16 @@ def memory_cache(kv_heads: int, head_dim: int) -> Layer:
     label = f"memory_cache({kv_heads}, {head_dim})"
 
     def apply(
-        _params: Params, state: State, dtype: Any, pair: Pair | None, lengths: jax.Array | None
-    ) -> tuple[tuple[Pair, jax.Array], State]:
+        _params: Params,
+        state: State,
+        dtype: Any,
+        pair: Pair | None,
+        lengths: jax.Array | None,
+        *,
+        stream: bool,
+    ) -> tuple[Any, State]:
+        if not stream:
+            return (pair, lengths), state
         if "length" not in state:
             raise ValueError(f"{label} has no stream: state = open_stream(model, state, batch=, length=)")
         if pair is not None:

@@ -15,6 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import purenets as pn
+from purenets.layers.attention import attention, cross_attention
+from purenets.layers.linear_attention import linear_attention
+from purenets.layers.positions import learned_positions, rotary
+from purenets.models.transformer_block import feed_forward, transformer_block
 
 Draw = Callable[[np.random.Generator], np.ndarray]
 
@@ -87,6 +91,11 @@ def with_side_input() -> pn.Layer:
     return pn.serial(masked, pn.dropout(0.5))
 
 
+def decoder_block() -> pn.Layer:
+    to_itself = attention(8, 2, causal=True, rate=0.3)
+    return transformer_block(8, to_itself, feed_forward(8, 16), cross=cross_attention(8, 2), rate=0.3)
+
+
 CASES = [
     # One layer alone.
     Case("identity", lambda: pn.identity, ((4, 8),)),
@@ -118,6 +127,13 @@ CASES = [
     Case("flatten", pn.flatten, ((4, 2, 4),)),
     Case("reshape", lambda: pn.reshape(2, 4), ((4, 8),)),
     Case("parameter", lambda: pn.parameter((8,), jax.nn.initializers.normal()), ()),
+    Case("learned positions", lambda: learned_positions(5, 8), ((2, 3, 8),)),
+    Case(
+        "attention",
+        lambda: attention(16, 8, kv_heads=8, causal=True, relative=rotary(), rate=0.3),
+        ((2, 3, 16),),
+    ),
+    Case("linear attention", lambda: linear_attention(8, 2, causal=True, chunk=2), ((2, 3, 8),)),
     # Layers composed.
     Case("mlp", mlp, ((4, 8),)),
     Case("pre-norm block", pre_norm_block, ((4, 8),)),
@@ -125,6 +141,7 @@ CASES = [
     Case("tied embedding", tied, (ids(8, 4, 3),)),
     Case("shared twice", shared, ((4, 8),)),
     Case("token in front", with_token, ((4, 2, 8),)),
+    Case("decoder block", decoder_block, ((2, 3, 8),), {"memory": (2, 2, 8)}),
     Case("side input", with_side_input, ((4, 8),), {"mask": (4, 1)}),
     # Layers lifted.
     Case("repeat", lambda: pn.repeat(mlp(), 2), ((4, 8),)),
