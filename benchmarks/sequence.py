@@ -1,6 +1,6 @@
 """Sequences: a decoder Transformer beside its peers, its compile time over depth, and generation.
 
-``python -m benchmarks.sequence`` prints four tables. *Training step*: a GPT of 6 layers, 128 wide, on batches
+``python -m benchmarks.sequence`` prints three tables. *Training step*: a GPT of 6 layers, 128 wide, on batches
 of 128 tokens by 16, loss, gradients and AdamW, beside Flax linen and plain JAX written by hand, each with its
 blocks one after another and as one scan. *First call*: tracing and compiling that step at depth 24 over depth
 2. *Generation*: 128 tokens, from the cache and by running the whole prefix at each step.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -97,7 +96,7 @@ def training_step(rounds: int) -> None:
         "by hand, scan": _hand(True),
     }
     calls = {name: _stepping(pair) for name, pair in contestants.items()}
-    show("Transformer training step", compare(calls, rounds=rounds, calls=1), FOLDER, ("flax", "optax"))
+    show("Transformer training step", compare(calls, rounds=rounds, calls=1), packages=("flax", "optax"))
 
 
 def first_call(rounds: int) -> None:
@@ -111,7 +110,7 @@ def first_call(rounds: int) -> None:
             started = time.perf_counter()
             step.lower(ts, _batch()).compile()
             times[f"{depth} layers"].append(time.perf_counter() - started)
-    show("Transformer first call", ratios(times), FOLDER)
+    show("Transformer first call", ratios(times))
 
 
 def generation(rounds: int, steps: int = 112) -> None:
@@ -136,10 +135,7 @@ def generation(rounds: int, steps: int = 112) -> None:
         "whole prefix again": lambda: prefix_again(params, prompt),
     }
     np.testing.assert_array_equal(calls["cached"](), calls["whole prefix again"]())
-    show("Transformer generation", compare(calls, rounds=rounds, calls=1), FOLDER)
-
-
-FOLDER = Path(__file__).parent / "results"
+    show("Transformer generation", compare(calls, rounds=rounds, calls=1))
 
 
 def main() -> None:
