@@ -10,7 +10,8 @@ import pytest
 import purenets as pn
 from purenets.beam import beam_search
 from purenets.generate import generate
-from purenets.layers.recurrent import gru_cell, rnn
+from purenets.layers.cells import gru_cell
+from purenets.layers.recurrent import rnn
 from purenets.models.gpt import gpt
 from tests.layers.peers import randomised
 

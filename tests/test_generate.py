@@ -9,9 +9,10 @@ import pytest
 
 import purenets as pn
 from purenets.generate import _generate, generate
+from purenets.layers.cells import lstm_cell
 from purenets.layers.linear_attention import linear_attention
 from purenets.layers.positions import learned_positions
-from purenets.layers.recurrent import lstm_cell, rnn
+from purenets.layers.recurrent import rnn
 from purenets.models.gpt import gpt, llama
 from purenets.models.transformer import encoder_decoder, language_model
 from purenets.models.transformer_block import feed_forward, transformer_block
