@@ -186,7 +186,7 @@ def _flash(
 ) -> bool:
     """Whether cuDNN has a kernel that holds no matrix of scores."""
     return (
-        jax.default_backend() == "gpu"
+        _ampere()
         and query.dtype in (jnp.bfloat16, jnp.float16)
         and query.shape[-1] % 8 == 0
         and query.shape[-1] <= 128
@@ -194,3 +194,9 @@ def _flash(
         and bias is None
         and (causal or window is None)
     )
+
+
+def _ampere() -> bool:
+    """Whether it is an NVIDIA card of compute capability 8.0 or later."""
+    capability = getattr(jax.devices()[0], "compute_capability", "")
+    return capability.replace(".", "").isdigit() and float(capability) >= 8

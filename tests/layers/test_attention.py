@@ -192,6 +192,39 @@ def test_fused_scores_are_the_plain_ones(monkeypatch):
     jax.tree.map(close, fused, plain)
 
 
+@pytest.mark.parametrize(
+    ("capability", "model", "side", "dtype", "expected"),
+    [
+        ("9.0", {"causal": True}, {}, jnp.bfloat16, "cudnn"),
+        ("8.0", {"causal": True, "window": 3}, {"lengths": LENGTHS}, jnp.float16, "cudnn"),
+        ("7.5", {"causal": True}, {}, jnp.float16, "xla"),
+        ("gfx942", {"causal": True}, {}, jnp.bfloat16, "xla"),
+        ("9.0", {"causal": True}, {}, jnp.float32, "xla"),
+        ("9.0", {"window": 3}, {}, jnp.bfloat16, "xla"),
+        ("9.0", {"relative": alibi(1)}, {}, jnp.bfloat16, "xla"),
+        ("9.0", {}, {"mask": jnp.ones((1, 1, 5, 5), bool)}, jnp.bfloat16, "xla"),
+        ("9.0", {"head_dim": 12}, {}, jnp.bfloat16, "xla"),
+    ],
+    ids=["plain", "window", "Turing", "AMD", "float32", "both ways", "alibi", "mask", "odd width"],
+)
+def test_flash_attention_is_asked_for_where_cudnn_has_it(
+    monkeypatch, capability, model, side, dtype, expected
+):
+    asked = []
+
+    def spy(query, *args, implementation, **kw):
+        asked.append(implementation)
+        return query
+
+    device = type("Device", (), {"compute_capability": capability})
+    monkeypatch.setattr(jax.nn, "dot_product_attention", spy)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    layer = pn.cast(attention(8, 1, **model), pn.Policy(compute=dtype))
+    jax.eval_shape(lambda key: layer.apply(layer.init(key)[0], {}, X, **side), jax.random.key(0))
+    assert asked == [expected]
+
+
 # What is seen.
 
 
