@@ -1,8 +1,21 @@
 """Neural networks in JAX with nothing hidden: pure functions over plain parameter trees."""
 
-from purenets import activations, data, initializers, losses, metrics, models, optim, paths, regularizers
+from purenets import (
+    activations,
+    data,
+    initializers,
+    losses,
+    metrics,
+    models,
+    optim,
+    parallel,
+    paths,
+    regularizers,
+)
+from purenets.beam import Beams, beam_search
 from purenets.compose import Wiring, branch, compose, residual, serial
 from purenets.data_init import data_dependent, lsuv
+from purenets.generate import Generated, generate
 from purenets.layer import Layer, function, identity, layer, open_stream, stateless
 from purenets.layers import *  # noqa: F403
 from purenets.layers import __all__ as _layers
@@ -15,6 +28,7 @@ from purenets.train import (
     Objective,
     Step,
     Supervised,
+    Sweep,
     TrainState,
     early_stopping,
     evaluate,
@@ -22,23 +36,29 @@ from purenets.train import (
     make_step,
     start,
     supervised,
+    sweep,
     train,
+    train_best,
 )
 from purenets.version import __version__
 
 __all__ = [
+    "Beams",
     "Callback",
     "Epoch",
+    "Generated",
     "History",
     "Layer",
     "Objective",
     "Policy",
     "Step",
     "Supervised",
+    "Sweep",
     "TrainState",
     "Wiring",
     "__version__",
     "activations",
+    "beam_search",
     "branch",
     "cast",
     "check",
@@ -52,6 +72,7 @@ __all__ = [
     "fit",
     "frozen",
     "function",
+    "generate",
     "identity",
     "initializers",
     "inside",
@@ -66,6 +87,7 @@ __all__ = [
     "optim",
     "out_shape",
     "outline",
+    "parallel",
     "paths",
     "regularizers",
     "remat",
@@ -75,9 +97,11 @@ __all__ = [
     "start",
     "stateless",
     "supervised",
+    "sweep",
     "tap",
     "taps",
     "train",
+    "train_best",
     "wrapper",
     *_layers,
 ]
