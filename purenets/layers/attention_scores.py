@@ -123,10 +123,9 @@ def _products(query: jax.Array, key: jax.Array) -> jax.Array:
     """
     batch, time, heads, dim = query.shape
     rows = jnp.swapaxes(query, 1, 2).reshape(batch, key.shape[2], -1, dim)
-    columns = jnp.swapaxes(key, 1, 2)
+    columns = key.transpose(0, 2, 3, 1)
     wide = jnp.promote_types(query.dtype, jnp.float32)
-    products = jnp.einsum("bkth,bksh->bkts", rows, columns, preferred_element_type=wide)
-    return products.reshape(batch, heads, time, key.shape[1])
+    return jnp.matmul(rows, columns, preferred_element_type=wide).reshape(batch, heads, time, key.shape[1])
 
 
 def _softmax(logits: jax.Array, seen: jax.Array | None, perhaps_nothing: bool) -> jax.Array:

@@ -133,9 +133,9 @@ def in_depth(block: Layer, depth: int, *, remat: bool = False, unroll: int = 1) 
     """A block ``depth`` times as one scan, so that the time to compile does not grow with depth.
 
     With ``remat`` only what goes into each block is kept for the backward pass. Without it everything is, but
-    on CPU only the results of matrix products: the rest costs less to compute again than to keep. (A training
-    step of 6 blocks, 128 wide, took 0.82 of the time and 0.4 of the memory.)
+    on CPU only the results of dense layers: the rest costs less to compute again than to keep. (A
+    training step of 6 blocks, 128 wide, takes 0.8 of the time and a third of the memory.)
     """
     if not remat and jax.default_backend() == "cpu":
-        block = rematerialised(block, jax.checkpoint_policies.dots_saveable)
+        block = rematerialised(block, jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
     return repeat(block, depth, remat=remat, unroll=unroll)
