@@ -20,6 +20,7 @@ from purenets.models.resnet import (
     shortcut_by_projection,
     sum_join,
 )
+from purenets.models.speed_network import speed_network
 from purenets.models.transformer import encoder, encoder_decoder, language_model
 from purenets.models.transformer_block import feed_forward, swiglu, transformer_block
 from purenets.models.vit import vit
@@ -55,6 +56,7 @@ __all__ = [
     "scaled_join",
     "shortcut_by_padding",
     "shortcut_by_projection",
+    "speed_network",
     "sum_join",
     "swiglu",
     "transformer_block",
