@@ -40,7 +40,9 @@ def test_a_sweep_equals_its_runs_apart(options):
     for i, (rate, decay, seed) in enumerate(order):
         told = (found.settings["rate"][i], found.settings["decay"][i], found.seed[i])
         assert told == (rate, decay, seed)
-        wanted = apart(jax.random.split(jax.random.key(3), 2)[seed], rate=jnp.float32(rate), decay=jnp.float32(decay))
+        wanted = apart(
+            jax.random.split(jax.random.key(3), 2)[seed], rate=jnp.float32(rate), decay=jnp.float32(decay)
+        )
         jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-6), found.member(i), wanted)
 
 
