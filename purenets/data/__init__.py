@@ -1,6 +1,6 @@
 """Data: sets of arrays, readers of their files, synthetic problems, and the batches of an epoch."""
 
-from purenets.data import augment
+from purenets.data import augment, sequence_tasks
 from purenets.data.arrays import Split, data_folder, digits, mnist, train_test_split
 from purenets.data.batches import (
     batches,
@@ -14,9 +14,20 @@ from purenets.data.batches import (
 from purenets.data.cifar import CIFAR10_CLASSES, cifar10
 from purenets.data.readers import read_idx
 from purenets.data.synthetic import blobs, circles, linear_regression, moons, spirals, xor
+from purenets.data.text import (
+    Bytes,
+    Characters,
+    default_text,
+    draw_windows,
+    split_text,
+    tinyshakespeare,
+    windows,
+)
 
 __all__ = [
+    "Bytes",
     "CIFAR10_CLASSES",
+    "Characters",
     "Split",
     "augment",
     "batches",
@@ -25,7 +36,9 @@ __all__ = [
     "circles",
     "count_examples",
     "data_folder",
+    "default_text",
     "digits",
+    "draw_windows",
     "epoch_order",
     "find_nonfinite",
     "linear_regression",
@@ -35,7 +48,11 @@ __all__ = [
     "read_idx",
     "sample_batch",
     "scan_batches",
+    "sequence_tasks",
     "spirals",
+    "split_text",
+    "tinyshakespeare",
     "train_test_split",
+    "windows",
     "xor",
 ]
