@@ -25,8 +25,8 @@ from purenets.data.text import (
 )
 
 __all__ = [
-    "Bytes",
     "CIFAR10_CLASSES",
+    "Bytes",
     "Characters",
     "Split",
     "augment",
