@@ -1,0 +1,43 @@
+"""Experiments on sequences run as a user runs them, and their verdicts follow from the numbers."""
+
+import pytest
+
+from experiments import char_transformer
+from tests.experiments.test_first import run
+
+
+@pytest.mark.covers("M66")
+def test_a_small_transformer_learns_more_than_the_frequencies_of_letters(tmp_path):
+    flags = [
+        "--text",
+        "default",
+        "--steps",
+        "100",
+        "--context",
+        "32",
+        "--dim",
+        "32",
+        "--depth",
+        "2",
+        "--samples",
+        "2",
+    ]
+    report = run("char_transformer", tmp_path, *flags)
+    numbers = report["numbers"]
+    assert numbers["held-out nats per character"] < numbers["nats of the letters' frequencies alone"] - 0.3
+    assert report["verdict"] == "inconclusive"
+    assert "samples" in (tmp_path / "char_transformer" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("scale", "nats", "as_claimed", "expected"),
+    [
+        ("small", 2.1, True, "holds"),
+        ("small", 2.3, True, "fails"),
+        ("medium", 1.95, True, "fails"),
+        ("medium", 1.5, False, "inconclusive"),
+        ("full", 1.47, True, "holds"),
+    ],
+)
+def test_the_verdict_on_text_is_by_the_claim_of_its_scale(scale, nats, as_claimed, expected):
+    assert char_transformer.decide(scale, nats, as_claimed=as_claimed) == expected
