@@ -23,6 +23,7 @@ from purenets.lift import Policy, cast, ensemble, frozen, remat, repeat, wrapper
 from purenets.surgery import check, edit, inside, layer_paths, out_shape, outline, tap, taps
 from purenets.train import (
     Callback,
+    Checkpoints,
     Epoch,
     History,
     Objective,
@@ -45,6 +46,7 @@ from purenets.version import __version__
 __all__ = [
     "Beams",
     "Callback",
+    "Checkpoints",
     "Epoch",
     "Generated",
     "History",

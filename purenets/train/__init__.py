@@ -1,6 +1,7 @@
 """Training. A step is a scan body, a run is a scan of steps, a sweep is a vmap of runs."""
 
 from purenets.train.best import train_best
+from purenets.train.checkpoint import Checkpoints
 from purenets.train.fit import Callback, Epoch, History, early_stopping, fit
 from purenets.train.objective import Metrics, Objective, Supervised, supervised
 from purenets.train.run import evaluate, train
@@ -9,6 +10,7 @@ from purenets.train.sweep import Sweep, sweep
 
 __all__ = [
     "Callback",
+    "Checkpoints",
     "Epoch",
     "History",
     "Metrics",

@@ -6,13 +6,13 @@ member of a sweep or an ensemble stops by itself and keeps its own best state.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from purenets.data.batches import count_examples
+from purenets.train.keys import without_keys
 from purenets.train.objective import Metrics
 from purenets.train.run import mean_metrics, train
 from purenets.train.step import Step, TrainState
@@ -75,13 +75,13 @@ def train_best(
     worst = jnp.asarray(jnp.inf if mode == "min" else -jnp.inf, names[metric].dtype)
 
     # Keys travel as their data: of two states with one key it is chosen, which would count as using it twice.
-    bare, keyed = _without_keys(ts)
+    bare, keyed = without_keys(ts)
 
     def go_on(now: Any) -> tuple[Any, Metrics]:
         after, _ = train(
             step, keyed(now), data, epochs=1, batch_size=batch_size, shuffle=shuffle, ahead=ahead
         )
-        return _without_keys(after)[0], measure(after)
+        return without_keys(after)[0], measure(after)
 
     def epoch(carry: Any, number: jax.Array) -> Any:
         now, last, best, value, when = carry
@@ -97,18 +97,3 @@ def train_best(
     start = (bare, before, bare, worst, jnp.int32(0))
     (_, _, best, _, _), rows = jax.lax.scan(epoch, start, jnp.arange(1, epochs + 1, dtype=jnp.int32))
     return keyed(best), rows
-
-
-def _without_keys(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """The tree with the data of keys in their place, and the function that makes them keys again."""
-
-    def is_key(leaf: Any) -> bool:
-        return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
-
-    kinds = jax.tree.map(lambda leaf: str(jax.random.key_impl(leaf)) if is_key(leaf) else "", tree)
-
-    def keyed(bare: Any) -> Any:
-        wrap = lambda leaf, kind: jax.random.wrap_key_data(leaf, impl=kind) if kind else leaf
-        return jax.tree.map(wrap, bare, kinds)
-
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree), keyed

@@ -7,7 +7,10 @@ first and stays usable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenets.data.batches import count_examples, find_nonfinite
+from purenets.train.checkpoint import Checkpoints
 from purenets.train.objective import Metrics
 from purenets.train.progress import progress_bar
 from purenets.train.run import mean_metrics, train
@@ -103,6 +107,8 @@ def fit(
     callbacks: Sequence[Callback] = (),
     shuffle: bool = True,
     progress: bool = True,
+    checkpoints: Checkpoints | None = None,
+    resume: bool = False,
 ) -> tuple[TrainState, History]:
     """Train for ``epochs``, each as one compiled program, with progress, validation and callbacks.
 
@@ -116,6 +122,8 @@ def fit(
         callbacks: functions of an :class:`Epoch`, called in order, one epoch late at most.
         shuffle: draw a new order for each epoch.
         progress: show a live bar.
+        checkpoints: where to save the state after epochs. On SIGTERM the epoch is ended, saved, and returned.
+        resume: go on from the latest checkpoint where there is one; ``epochs`` counts those done before.
 
     Returns:
         The last TrainState, or the one a callback stopped with, and the history.
@@ -126,11 +134,19 @@ def fit(
     """
     if epochs < 1:
         raise ValueError(f"fit needs at least 1 epoch, got {epochs}")
+    if resume and checkpoints is None:
+        raise ValueError("fit can resume only with checkpoints=Checkpoints(folder)")
     _check(step, ts, data, batch_size, "data")
     if validation is not None:
         _check(step, ts, validation, 1, "validation")
     data, validation = jax.tree.map(jnp.asarray, (data, validation))
-    run = _keeping if callbacks else _donating
+    run = _keeping if callbacks or checkpoints else _donating
+    done = 0
+    if checkpoints and resume and checkpoints.epochs():
+        ts = checkpoints.restore(ts)
+        done = checkpoints.epochs()[-1]
+        if done >= epochs:
+            return ts, {}
     ts = jax.tree.map(jnp.copy, ts)
     rows: list[dict[str, float]] = []
     waiting: Epoch | None = None
@@ -141,10 +157,15 @@ def fit(
         show(epoch.number + 1, epoch.metrics)
         for callback in callbacks:
             callback(epoch)
+        end = epoch.number + 1 == epochs or asked_to_stop() or epoch.stopped_with is not None
+        if checkpoints and checkpoints.due(epoch.number + 1, end):
+            checkpoints.save(epoch.number + 1, epoch.ts, epoch.metrics)
+        if asked_to_stop() and epoch.stopped_with is None:
+            epoch.stop(epoch.ts)
         return epoch.stopped_with
 
-    with progress_bar(epochs, progress) as show:
-        for number in range(epochs):
+    with _graceful(checkpoints) as asked_to_stop, progress_bar(epochs, progress) as show:
+        for number in range(done, epochs):
             ts, metrics = run(step=step, ts=ts, data=data, batch_size=batch_size, shuffle=shuffle)
             if validation is not None:
                 size = min(1024, count_examples(validation))
@@ -155,6 +176,23 @@ def fit(
             waiting = Epoch(number, ts, metrics)  # type: ignore[arg-type]
         stopped = settle(waiting) if waiting is not None else None
     return (ts if stopped is None else stopped), _history(rows)
+
+
+@contextlib.contextmanager
+def _graceful(checkpoints: Checkpoints | None) -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM has come meanwhile; at the end all checkpoints are on disk."""
+    if checkpoints is None:
+        yield lambda: False
+        return
+    came: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number)) if main else None
+    try:
+        yield lambda: bool(came)
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+        checkpoints.wait()
 
 
 def _history(rows: list[dict[str, float]]) -> History:
