@@ -70,10 +70,20 @@ _PAPERS: dict[str, dict[str, Any]] = {
     "radam": {"threshold": 4.0},
 }
 
+_FREE = f"optax counts the steps of the average from 1 and those of the base from 0: {OPTAX}/pull/1744"
+_CONTRIB_REMARKS = {
+    "momo_adam": f"optax decays the parameters alone: {OPTAX}/pull/1787",
+    "schedule_free_adamw": _FREE,
+    "schedule_free_sgd": _FREE,
+}
+
 ENTRIES: list[Entry] = [
     *(Entry(name, "optax", f"optax:{name}") for name in _SAME),
     Entry("rprop", "optax", "optax:rprop", remark=f"optax returns the update of the step before: {OPTAX}/pull/1725"),
-    *(Entry(name, "optax", f"optax.contrib:{name}") for name in _CONTRIB),
+    *(
+        Entry(name, "optax", f"optax.contrib:{name}", remark=_CONTRIB_REMARKS.get(name, ""))
+        for name in _CONTRIB
+    ),
     Entry(
         "acprop", "optax", "optax.contrib:acprop",
         remark=f"optax measures the surprise against the mean of the step before: {OPTAX}/pull/1716",
@@ -90,9 +100,12 @@ ENTRIES: list[Entry] = [
     ),
     Entry("sgd", "torch", "torch:SGD"),
     Entry("adam", "torch", "torch:Adam"),
-    Entry("adamw", "torch", "torch:AdamW", {"weight_decay": 1e-2}, "the default decay is 1e-4 here and 1e-2 in torch"),
+    Entry(
+        "adamw", "torch", "torch:AdamW", {"weight_decay": 1e-2},
+        "equal up to the rounding of the parameters, where torch leaves its update; the default decays differ",
+    ),
     Entry("adamax", "torch", "torch:Adamax"),
-    Entry("radam", "torch", "torch:RAdam"),
+    Entry("radam", "torch", "torch:RAdam", remark="torch adds epsilon before the bias correction"),
     Entry("adadelta", "torch", "torch:Adadelta", {"learning_rate": 1.0}),
     Entry(
         "rmsprop", "torch", "torch:RMSprop", {"decay": 0.99, "eps_in_sqrt": False},

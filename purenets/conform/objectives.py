@@ -16,6 +16,7 @@ from purenets.conform.report import Fail, NonConformance, Question, Report, Skip
 from purenets.conform.runs import fast_jit
 from purenets.conform.subject import name_of
 from purenets.conform.transforms import agree
+from purenets.paths import path_of
 
 __all__ = ["check_loss", "check_step"]
 
@@ -171,6 +172,12 @@ def _step_questions(step: Callable[[Any, Any], Any], ts: Any, batch: Any) -> Ite
         return state, told
 
     def form() -> None:
+        for path, leaf in jax.tree_util.tree_flatten_with_path(ts)[0]:
+            if isinstance(leaf, (bool, int, float, complex)):
+                where = path_of(path) or "its only leaf"
+                raise Fail(
+                    f"the train state has the Python number {leaf!r} at {where}: make it an array with a dtype"
+                )
         out = jax.eval_shape(step, ts, batch)
         if not isinstance(out, tuple) or len(out) != 2:
             raise Fail(f"a step must return (train state, metrics), got {type(out).__name__}")

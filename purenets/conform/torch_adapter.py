@@ -1,7 +1,8 @@
 """torch's optimizers as references: ``torch:Adam`` and the others, where torch is installed.
 
-Each factory takes hyperparameters by optax's names and defaults them as torch does. At every update the given
-parameters and gradients are put into a torch optimizer, and what it adds to the parameters is the update.
+Each factory takes hyperparameters by optax's names and defaults them as torch does. At every update the gradients
+are put into a torch optimizer, and what it adds to the parameters is the update. Its parameters are zero then, where
+they do not matter to the rule, since a small update is lost in the rounding of a large parameter.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def _oracle(name: str, **options: Any) -> Oracle:
         out = {}
         with torch.no_grad():
             for path, tensor in tensors.items():
-                if params is not None:
+                if not options.get("weight_decay"):
+                    tensor.zero_()
+                elif params is not None:
                     tensor.copy_(torch.from_numpy(np.array(params[path])))
                 tensor.grad = torch.from_numpy(np.array(grads[path]))
             before = {path: tensor.detach().clone() for path, tensor in tensors.items()}

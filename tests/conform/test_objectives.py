@@ -61,11 +61,19 @@ def test_a_pure_step_is_a_scan_body():
     [
         (START, lambda s, b: (step(s, b)[0], {"loss": jnp.log(-jnp.ones(()))}), "finite"),
         (START, lambda s, b: ({**step(s, b)[0], "w": jnp.ones(2)}, {}), "state in = state out"),
+        ({**START, "n": 0}, lambda s, b: ({**step(s, b)[0], "n": s["n"] + 1}, {}), "state in = state out"),
     ],
-    ids=["nan", "shape"],
+    ids=["nan", "shape", "python number"],
 )
 def test_a_step_that_breaks_a_law_is_found(start, wrong, check):
     assert check in {row.check for row in check_step(wrong, start, BATCH, raises=False).failures}
+
+
+def test_a_python_number_in_the_state_is_named():
+    with pytest.raises(
+        NonConformance, match=r"has the Python number 0\.5 at rate: make it an array with a dtype"
+    ):
+        check_step(lambda s, b: (s, {}), {**START, "rate": 0.5}, BATCH)
 
 
 def test_a_step_that_remembers_outside_of_its_state_is_found():
