@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import char_transformer
+from experiments import char_transformer, gradient_flow_rnn_lstm
 from tests.experiments.test_first import run
 
 
@@ -41,3 +41,20 @@ def test_a_small_transformer_learns_more_than_the_frequencies_of_letters(tmp_pat
 )
 def test_the_verdict_on_text_is_by_the_claim_of_its_scale(scale, nats, as_claimed, expected):
     assert char_transformer.decide(scale, nats, as_claimed=as_claimed) == expected
+
+
+@pytest.mark.covers("X47", "G19")
+def test_slopes_fade_in_the_vanilla_network_and_flow_on_in_the_lstm(tmp_path):
+    report = run("gradient_flow_rnn_lstm", tmp_path, "--time", "30", "--seeds", "8")
+    kept = {name.split(":")[0]: share for name, share in report["numbers"].items()}
+    assert 0 < kept["vanilla, norm 0.9"] < 10 * 0.9**29
+    assert kept["LSTM, open gates"] > 0.1
+    assert report["verdict"] == "holds"
+
+
+@pytest.mark.parametrize(
+    ("vanilla", "lstm", "expected"), [(1e-6, 0.1, "holds"), (1e-1, 0.2, "fails"), (1e-6, 1e-5, "fails")]
+)
+def test_the_verdict_on_slopes_is_by_what_is_left_of_them(vanilla, lstm, expected):
+    kept = {"vanilla, norm 0.9": vanilla, "LSTM, open gates": lstm}
+    assert gradient_flow_rnn_lstm.decide(kept, bound=1e-2) == expected
