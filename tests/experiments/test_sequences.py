@@ -2,7 +2,12 @@
 
 import pytest
 
-from experiments import char_transformer, gradient_flow_rnn_lstm
+from experiments import (
+    char_transformer,
+    gradient_flow_rnn_lstm,
+    linear_attention_cost,
+    positional_encoding,
+)
 from tests.experiments.test_first import run
 
 
@@ -58,3 +63,36 @@ def test_slopes_fade_in_the_vanilla_network_and_flow_on_in_the_lstm(tmp_path):
 def test_the_verdict_on_slopes_is_by_what_is_left_of_them(vanilla, lstm, expected):
     kept = {"vanilla, norm 0.9": vanilla, "LSTM, open gates": lstm}
     assert gradient_flow_rnn_lstm.decide(kept, bound=1e-2) == expected
+
+
+@pytest.mark.covers("X50")
+def test_linear_attention_costs_the_length_and_softmax_attention_its_square(tmp_path):
+    report = run(
+        "linear_attention_cost", tmp_path, "--lengths", "256", "512", "1024", "--dim", "16", "--heads", "2"
+    )
+    assert report["numbers"]["exponent of softmax attention"] == pytest.approx(2, abs=0.1)
+    assert report["numbers"]["exponent of linear attention"] == pytest.approx(1, abs=0.1)
+    assert report["verdict"] == "holds"
+
+
+@pytest.mark.covers("X51")
+def test_without_positions_exchanged_tokens_are_exchanged_vectors(tmp_path):
+    flags = ["--steps", "5", "--seeds", "1", "--dim", "8", "--length", "6", "--batch-size", "8"]
+    report = run("positional_encoding", tmp_path, *flags)
+    assert report["numbers"]["difference of exchanged tokens, without"] < 1e-5
+    assert report["verdict"] == "fails"  # five steps teach nothing
+
+
+@pytest.mark.parametrize(
+    ("decided", "expected"),
+    [
+        (linear_attention_cost.decide(2.0, 1.0, 1e-6), "holds"),
+        (linear_attention_cost.decide(2.0, 1.5, 1e-6), "fails"),
+        (linear_attention_cost.decide(2.0, 1.0, 1e-2), "fails"),
+        (positional_encoding.decide(1e-7, 0.5, 1.0), "holds"),
+        (positional_encoding.decide(1e-7, 0.7, 1.0), "fails"),
+        (positional_encoding.decide(1e-2, 0.5, 1.0), "fails"),
+    ],
+)
+def test_verdicts_on_attention_follow_from_the_numbers(decided, expected):
+    assert decided == expected
