@@ -23,7 +23,6 @@ from experiments.figures import curves, pictures
 from experiments.report import Report, Table, Verdict, verdict
 from purenets import data, models, optim
 
-DECAYS = (0.0, 0.3, 1.0, 3.0)
 CHANGES = (partial(data.augment.shift, most=2), partial(data.augment.rotate, degrees=10.0))
 
 
@@ -33,6 +32,7 @@ class Config:
 
     examples: int = 500
     units: int = 128
+    decays: tuple[float, ...] = (0.3, 1.0, 3.0)
     epochs: int = 100
     seeds: int = 3
 
@@ -59,7 +59,7 @@ def run(config: Config) -> Report:
     )
     every, right, tested = {}, {}, {}
     for changed in (False, True):
-        for decay in DECAYS:
+        for decay in (0.0, *config.decays):
             found = learning(
                 model,
                 optim.adamw(rate, weight_decay=decay),
@@ -74,7 +74,9 @@ def run(config: Config) -> Report:
             every[changed, decay] = found
             right[changed, decay] = float(read(found.params, found.state).mean())
             tested[changed, decay] = found.last("test_accuracy")
-    best = {changed: max(DECAYS[1:], key=lambda d, c=changed: tested[c, d][0]) for changed in (False, True)}
+    best = {
+        changed: max(config.decays, key=lambda d, c=changed: tested[c, d][0]) for changed in (False, True)
+    }
     kinds = {"neither": (False, 0.0), "decay": (False, best[False])}
     kinds |= {"augmentation": (True, 0.0), "both": (True, best[True])}
     train_of, test_of = ({name: of[kind] for name, kind in kinds.items()} for of in (right, tested))

@@ -73,9 +73,10 @@ def decide(kept: dict[str, float], final: dict[str, list[float]], enough: bool =
 def run(config: Config) -> Report:
     """Sizes over ten layers, then the training of the stacks."""
     draws = {"0.01": initializers.normal(0.01), "Xavier": initializers.glorot_normal()}
-    keys = jax.random.split(jax.random.key(0), config.seeds)
     sizes = {
-        name: [np.asarray(x).mean(0) for x in jax.jit(jax.vmap(partial(spread, config, init)))(keys)]
+        name: [
+            np.asarray(x).mean(0) for x in pn.sweep(partial(spread, config, init), seeds=config.seeds).results
+        ]
         for name, init in draws.items()
     }
     kept = {name: float(forward[-1] / forward[0]) for name, (forward, _) in sizes.items()}

@@ -13,6 +13,7 @@ least a thousandfold more than the residual one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -65,13 +66,12 @@ def decide(final: dict[str, list[float]], gradients: dict[str, list[float]], eno
 
 def run(config: Config) -> Report:
     """Gradients before training, then the twins at each depth."""
-    keys = jax.random.split(jax.random.key(0), 32)
     gradients = {
         name: [
-            float(np.median(jax.jit(jax.vmap(lambda k, d=d, r=r: first_gradient(d, r, config, k)))(keys)))
-            for d in config.stack_depths
+            float(np.median(pn.sweep(partial(first_gradient, depth, residual, config), seeds=32).results))
+            for depth in config.stack_depths
         ]
-        for name, r in (("plain", False), ("residual", True))
+        for name, residual in (("plain", False), ("residual", True))
     }
     train, test = small_cifar(config.examples, 1024, config.size)
     steps = config.epochs * (len(train[1]) // 64)
