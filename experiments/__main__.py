@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-_FRAMEWORK = {"__init__", "__main__", "classifiers", "report", "figures"}
+_FRAMEWORK = {"__init__", "__main__", "classifiers", "report", "figures", "writing"}
 
 
 def names() -> list[str]:

@@ -21,6 +21,7 @@ from purenets.data.text import (
     draw_windows,
     split_text,
     tinyshakespeare,
+    tracks,
     windows,
 )
 
@@ -52,6 +53,7 @@ __all__ = [
     "spirals",
     "split_text",
     "tinyshakespeare",
+    "tracks",
     "train_test_split",
     "windows",
     "xor",

@@ -21,7 +21,16 @@ from purenets.data.arrays import data_folder
 from purenets.errors import describe
 from purenets.layer import Key
 
-__all__ = ["Bytes", "Characters", "default_text", "draw_windows", "split_text", "tinyshakespeare", "windows"]
+__all__ = [
+    "Bytes",
+    "Characters",
+    "default_text",
+    "draw_windows",
+    "split_text",
+    "tinyshakespeare",
+    "tracks",
+    "windows",
+]
 
 
 @dataclass(frozen=True)
@@ -153,6 +162,34 @@ def draw_windows(key: Key, ids: Array, batch: int, length: int) -> tuple[Array, 
     starts = jax.random.randint(key, (batch, 1), 0, len(ids) - length)
     places = starts + jnp.arange(length)
     return ids[places], ids[places + 1]
+
+
+def tracks(ids: Any, batch: int, length: int) -> tuple[Array, Array]:
+    """A text cut into ``batch`` tracks that are read side by side: inputs and targets ``[windows, batch, length]``.
+
+    Each window goes on where the one before it ended, so that a stream over the windows reads every track from
+    its start to its end: truncated backpropagation through time (Williams & Peng 1990). What is left over at
+    the end of the text is not used.
+
+    Raises:
+        ValueError: the text is shorter than one window of all tracks and its last target.
+
+    >>> tracks(jnp.arange(9), 2, 2)[0].tolist()
+    [[[0, 1], [4, 5]], [[2, 3], [6, 7]]]
+    """
+    array = np.asarray(ids, np.int32)
+    count = (len(array) - 1) // (batch * length) if array.ndim == 1 and batch > 0 and length > 0 else 0
+    if not count:
+        raise ValueError(
+            f"{batch} tracks of windows of {length} need a text [n] of more tokens than that, "
+            f"got {describe(array)}"
+        )
+    whole = count * batch * length
+
+    def cut(x: np.ndarray) -> Array:
+        return jnp.asarray(x.reshape(batch, count, length).swapaxes(0, 1))
+
+    return cut(array[:whole]), cut(array[1 : whole + 1])
 
 
 def split_text(ids: np.ndarray, held_out: float = 0.1) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from purenets.data.text import (
     draw_windows,
     split_text,
     tinyshakespeare,
+    tracks,
     windows,
 )
 
@@ -46,10 +47,21 @@ def test_an_alphabet_is_saved_and_loaded(tmp_path):
         (lambda: Bytes().decode([0.5]), r"integer ids \[length\], got float64\[1\]"),
         (lambda: windows(np.arange(4), 4), "windows of 4 need a text"),
         (lambda: draw_windows(jax.random.key(0), jnp.arange(4), 1, 4), "windows of 4 need a text"),
+        (lambda: tracks(np.arange(12), 3, 4), "3 tracks of windows of 4 need a text"),
         (lambda: tasks.copy_task(jax.random.key(0), 1, delay=0), "needs a delay of at least 1"),
         (lambda: tasks.adding_problem(jax.random.key(0), 1, 1), "at least 2 numbers"),
     ],
-    ids=["unknown", "beyond", "negative", "float", "short", "short to draw", "no delay", "no place"],
+    ids=[
+        "unknown",
+        "beyond",
+        "negative",
+        "float",
+        "short",
+        "short to draw",
+        "short for tracks",
+        "no delay",
+        "no place",
+    ],
 )
 def test_bad_text_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
@@ -65,6 +77,17 @@ def test_windows_cover_the_text_and_their_targets_are_one_ahead():
     first, last = split_text(text, 0.1)
     np.testing.assert_array_equal(np.concatenate([first, last]), text)
     assert len(last) == 10
+
+
+def test_windows_of_tracks_go_on_where_those_before_ended():
+    text = np.arange(100) * 3
+    inputs, targets = tracks(text, 3, 5)
+    assert inputs.shape == targets.shape == (6, 3, 5)
+    for track in range(3):
+        start = track * 30
+        np.testing.assert_array_equal(inputs[:, track].ravel(), text[start : start + 30])
+        np.testing.assert_array_equal(targets[:, track].ravel(), text[start + 1 : start + 31])
+    assert tracks(np.arange(13), 3, 4)[0].shape == (1, 3, 4)
 
 
 def test_drawn_windows_are_stretches_of_the_text_from_everywhere_and_depend_on_the_key_alone():

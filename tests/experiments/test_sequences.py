@@ -3,6 +3,7 @@
 import pytest
 
 from experiments import (
+    char_lstm,
     char_transformer,
     gradient_flow_rnn_lstm,
     linear_attention_cost,
@@ -46,6 +47,33 @@ def test_a_small_transformer_learns_more_than_the_frequencies_of_letters(tmp_pat
 )
 def test_the_verdict_on_text_is_by_the_claim_of_its_scale(scale, nats, as_claimed, expected):
     assert char_transformer.decide(scale, nats, as_claimed=as_claimed) == expected
+
+
+@pytest.mark.covers("M57", "M58", "G24")
+def test_a_small_lstm_learns_more_than_the_frequencies_of_letters(tmp_path):
+    flags = ["--text", "default", "--steps", "100", "--units", "32", "--window", "16", "--samples", "2"]
+    report = run("char_lstm", tmp_path, *flags)
+    numbers = report["numbers"]
+    assert numbers["held-out nats per character"] < numbers["nats of the letters' frequencies alone"] - 0.1
+    # What was read before the window helps: the state went on from one window to the next.
+    assert numbers["held-out nats per character"] < numbers["the same, the carry emptied at each window"]
+    assert report["verdict"] == "inconclusive"
+    assert "samples" in (tmp_path / "char_lstm" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("kept", "emptied", "as_claimed", "expected"),
+    [
+        (2.0, 2.1, True, "holds"),
+        (2.2, 2.3, True, "fails"),
+        (2.0, 1.9, True, "fails"),
+        (2.0, 2.1, False, "inconclusive"),
+    ],
+)
+def test_the_verdict_on_the_lstm_is_by_its_nats_and_what_its_carry_is_worth(
+    kept, emptied, as_claimed, expected
+):
+    assert char_lstm.decide(kept, emptied, as_claimed=as_claimed) == expected
 
 
 @pytest.mark.covers("X47", "G19")
