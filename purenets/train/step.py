@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from purenets.layer import Key, Layer, Params, State, describe, fold_name
-from purenets.paths import Where, leaf_paths, merge, split
+from purenets.paths import Where, flatten, leaf_paths, matching, merge, split
 from purenets.train.objective import Metrics, Objective
 
 __all__ = ["Step", "TrainState", "make_step", "start"]
@@ -40,6 +40,7 @@ class Step:
     optimizer: optax.GradientTransformation
     trainable: Where = "**"
     accumulate: int = 1
+    norms: Where = ()
 
     def __call__(self, ts: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         """Take one step."""
@@ -59,6 +60,7 @@ class Step:
         if isinstance(self.optimizer, optax.GradientTransformationExtraArgs):
             extra = {"value": loss, "grad": grads, "value_fn": lambda p: loss_of(p, ts.state, batch, key)[0]}
         updates, opt_state = self.optimizer.update(grads, ts.opt_state, trained, **extra)
+        metrics = {**metrics, **_norms(self.norms, grads, updates, trained)}
         trained = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), trained, updates)
         return TrainState(ts.step + 1, merge(trained, fixed), state, opt_state, ts.key), metrics
 
@@ -99,12 +101,29 @@ def _accumulated(gradient: Any, trained: Params, state: State, parts: Any, key: 
     return loss, grads, state, metrics
 
 
+def _norms(where: Where, grads: Params, updates: Params, params: Params) -> Metrics:
+    """For each pattern the norm of its gradients, and that of its updates over that of its params."""
+    found: Metrics = {}
+    for pattern in (where,) if isinstance(where, str) else where:
+        chosen = matching(pattern, leaf_paths(params), kind="trained param")
+        name = "" if pattern == "**" else f"/{pattern}"
+        grad, update, param = (_norm(tree, chosen) for tree in (grads, updates, params))
+        found |= {f"gradient_norm{name}": grad, f"update_ratio{name}": update / param}
+    return found
+
+
+def _norm(tree: Params, paths: list[str]) -> jax.Array:
+    flat = flatten(tree)
+    return jnp.sqrt(sum(jnp.sum(jnp.square(flat[path].astype(jnp.float32))) for path in paths))
+
+
 def make_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     *,
     trainable: Where = "**",
     accumulate: int = 1,
+    norms: Where = (),
 ) -> Step:
     """The training step of an objective and an optimizer.
 
@@ -115,17 +134,20 @@ def make_step(
             any norm.
         accumulate: into how many equal parts to cut each batch; the gradient is the mean over them, one
             part in memory at a time.
+        norms: patterns of params whose norms to put into the metrics: ``gradient_norm/PATTERN``, and
+            ``update_ratio/PATTERN``, the norm of the updates over that of the params, often near 1e-3 in
+            healthy training. Those of ``"**"``, of all together, are without the pattern.
 
     Raises:
         TypeError: the optimizer has no ``init`` and ``update``.
         ValueError: ``accumulate`` is less than 1, or (when called) does not divide the batch; a pattern of
-            ``trainable`` matches nothing.
+            ``trainable`` or ``norms`` matches nothing.
     """
     if not callable(getattr(optimizer, "update", None)) or not callable(getattr(optimizer, "init", None)):
         raise TypeError(f"make_step needs an optimizer with init and update, got {describe(optimizer)}")
     if accumulate < 1:
         raise ValueError(f"accumulate needs to be at least 1, got {accumulate}")
-    return Step(objective, optimizer, trainable, accumulate)
+    return Step(objective, optimizer, trainable, accumulate, norms)
 
 
 def start(

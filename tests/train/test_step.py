@@ -157,3 +157,26 @@ def test_a_step_is_a_scan_body_and_a_vmap_of_steps_is_separate_steps():
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a[2], b, rtol=1e-5, atol=1e-6), many.params, one.params
     )
+
+
+@pytest.mark.covers("G14")
+def test_norms_are_those_of_gradients_and_of_updates_over_params():
+    step, ts = make(optax.sgd(0.1), norms=["**", "dense_2/**", "dense_1/kernel"])
+    _, metrics = jax.jit(step)(ts, problem())
+    _, grads = by_hand(ts.params, problem())
+    chosen = {
+        "": (grads, ts.params),
+        "/dense_2/**": (grads["dense_2"], ts.params["dense_2"]),
+        "/dense_1/kernel": (grads["dense_1"]["kernel"], ts.params["dense_1"]["kernel"]),
+    }
+    assert set(metrics) == {"loss"} | {f"{n}{c}" for n in ("gradient_norm", "update_ratio") for c in chosen}
+    for name, (gradient, params) in chosen.items():
+        norm, size = optax.tree.norm(gradient), optax.tree.norm(params)
+        np.testing.assert_allclose(metrics[f"gradient_norm{name}"], norm, rtol=1e-5)
+        np.testing.assert_allclose(metrics[f"update_ratio{name}"], 0.1 * norm / size, rtol=1e-5)
+
+
+def test_norms_of_params_that_are_not_there_or_not_trained_are_refused():
+    step, ts = make(optax.sgd(0.1), trainable="dense_2/*", norms="dense_1/*")
+    with pytest.raises(ValueError, match=r"'dense_1/\*' matches no trained param; there are: dense_2/bias"):
+        step(ts, problem())
