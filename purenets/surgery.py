@@ -18,7 +18,7 @@ from purenets.layer import Key, Layer, Params, State, as_layer
 from purenets.lift import wrapper
 from purenets.paths import Where, flatten, matching, unflatten
 
-__all__ = ["check", "edit", "inside", "layer_paths", "out_shape", "outline", "tap", "taps"]
+__all__ = ["abstract", "check", "edit", "inside", "layer_paths", "out_shape", "outline", "tap", "taps"]
 
 
 def layer_paths(model: Layer) -> list[str]:
@@ -145,10 +145,10 @@ def check(model: Layer, *inputs: Any, **side: Any) -> Any:
     params, state = jax.eval_shape(model.init, key)
     for tree, kind in ((params, "params"), (state, "state")):
         _check_plain(tree, kind)
-    xs = [_abstract(shape) for shape in inputs]
+    xs = [abstract(shape) for shape in inputs]
     if wrong := [x for x in xs if not isinstance(x, jax.ShapeDtypeStruct)]:
         raise TypeError(f"check takes shapes such as (32, 784), got {describe(wrong[0])}")
-    extra = {name: _abstract(value) for name, value in side.items()}
+    extra = {name: abstract(value) for name, value in side.items()}
     traced = {name: value for name, value in extra.items() if isinstance(value, jax.ShapeDtypeStruct)}
 
     def output_of(train: bool) -> Any:
@@ -163,7 +163,7 @@ def check(model: Layer, *inputs: Any, **side: Any) -> Any:
     return output_of(False)
 
 
-def _abstract(value: Any) -> Any:
+def abstract(value: Any) -> Any:
     """The shape and dtype that are meant; a value that is neither a shape nor an array is left as it is."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return jax.ShapeDtypeStruct(value.shape, value.dtype)
