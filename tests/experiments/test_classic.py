@@ -4,7 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import bit_extraction, gates, perceptron, q_learning, spiking
+from experiments import (
+    bit_extraction,
+    gates,
+    perceptron,
+    q_learning,
+    relu_rate,
+    spiking,
+    universal_approximation,
+)
 from tests.experiments.test_first import run
 
 
@@ -91,8 +99,71 @@ def test_what_is_learned_is_what_is_computed_and_the_printed_table_is_read(tmp_p
     assert report["verdict"] == "holds"
 
 
+@pytest.mark.covers("X44", "X45", "M20", "M29", "M30", "W25")
+def test_errors_fall_with_the_units_and_cells_grow_with_the_dimension(tmp_path):
+    flags = "--units 16 64 256 --curves 2 --trained-units 8 --steps 5 --dimensions 1 2 3 --errors 0.25 0.125"
+    report = small("universal_approximation", tmp_path, flags)
+    assert report["numbers"]["cells for an error of 0.125, by dimension"] == [4, 16, 64]
+    assert report["numbers"]["exponent of the error, ReLU"] == pytest.approx(-2, abs=0.25)
+    assert report["verdict"] == "holds"
+
+
+def test_the_table_of_cells_is_the_maximum_of_the_middle():
+    """In two dimensions, three cells a side."""
+    model = universal_approximation.table(2, 3)
+    params, _ = model.init(jax.random.key(0))
+    x = np.array([[0.1, 0.2], [0.5, 0.1], [0.4, 0.9], [0.99, 0.99]], np.float32)
+    np.testing.assert_allclose(model.apply(params, {}, x)[0][:, 0], [1 / 6, 1 / 2, 5 / 6, 5 / 6], rtol=1e-6)
+
+
+@pytest.mark.covers("X46", "M33", "W32")
+def test_networks_of_the_theorems_size_come_within_its_bound(tmp_path):
+    report = small("relu_rate", tmp_path, "--sizes 2 2 4 2 3 3 --curves 2 --points 3000 --counted-up-to 16")
+    assert report["numbers"]["exponent of the error in N L"] == pytest.approx(-2, abs=0.15)
+    assert report["numbers"]["largest error times (NL)^2"] <= 1.5 + 1e-6  # a step of the walk and half a cell
+    assert report["numbers"]["fewest pieces over N^2 L^2"] >= 1
+    assert report["verdict"] == "holds"
+
+
+@pytest.mark.parametrize(("n", "length"), [(1, 1), (1, 3), (2, 1), (3, 2), (5, 3)])
+def test_the_network_finds_the_cell_of_a_number(n, length, x64):
+    stack = relu_rate.Stack()
+    *known, _ = relu_rate.indices(stack, n, length)
+    model = stack.network(known)
+    cells = np.arange((n * length) ** 2)
+    x = (cells + 0.4) / len(cells)
+    found = np.asarray(model.apply(model.init(jax.random.key(0))[0], {}, x[:, None])[0])
+    parts, last = np.divmod(cells, length)
+    parts, middle = np.divmod(parts, length)
+    np.testing.assert_allclose(found, np.stack([*np.divmod(parts, n), middle, last], 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "length"), [(1, 2), (2, 3), (4, 2)])
+def test_the_network_looks_up_any_table(n, length, x64):
+    stack = relu_rate.Stack()
+    tables = np.random.default_rng(0).uniform(0, 1, (2, n, n, length))
+    l, first, second, _ = relu_rate.look_up(stack, tables, list(np.eye(5)))
+    model = stack.network([l, first, second])
+    a, b, m = np.unravel_index(np.arange(n * n * length), (n, n, length))
+    x = np.stack([a, b, m, np.ones_like(a)], 1).astype(float)
+    found = np.asarray(model.apply(model.init(jax.random.key(0))[0], {}, x)[0])
+    np.testing.assert_allclose(found, np.stack([x[:, 3], *tables.reshape(2, -1)], 1), atol=1e-10)
+
+
 ENDED = np.array([3.0, 5.0]), np.array([10.0, 6.0])
 KNOWN = {1: 4, 2: 14, 3: 104}
+RATES = {"step": -1.0, "sigmoid": -0.9, "ReLU": -2.1}
+CELLS = {0.25: [2, 4, 8], 0.125: [4, 16, 64]}
+NETWORK = {
+    "width": 9,
+    "width allowed": 24,
+    "depth": 6,
+    "depth allowed": 26,
+    "error": 0.1,
+    "bound": 1,
+    "pieces": 0,
+}
+NETWORKS = [{**NETWORK, "cells": 4}, {**NETWORK, "cells": 4, "pieces": 8}, {**NETWORK, "cells": 16}]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +191,16 @@ KNOWN = {1: 4, 2: 14, 3: 104}
         (q_learning.decide(1e-6, 1e-4, 0), "holds"),
         (q_learning.decide(1e-6, 0.1, 0), "fails"),
         (q_learning.decide(1e-6, 1e-4, 1), "fails"),
+        (universal_approximation.decide(RATES, True, CELLS, (1, 2, 3)), "holds"),
+        (universal_approximation.decide(RATES | {"ReLU": -1.0}, True, CELLS, (1, 2, 3)), "fails"),
+        (universal_approximation.decide(RATES, False, CELLS, (1, 2, 3)), "fails"),
+        (universal_approximation.decide(RATES, True, CELLS | {0.25: [2, 4, 6]}, (1, 2, 3)), "fails"),
+        (relu_rate.decide(NETWORKS, -1.95), "holds"),
+        (relu_rate.decide(NETWORKS, -1.5), "fails"),
+        (relu_rate.decide(NETWORKS[:2], -1.5), "inconclusive"),
+        (relu_rate.decide([*NETWORKS, {**NETWORK, "cells": 9, "error": 1.1}], -2), "fails"),
+        (relu_rate.decide([*NETWORKS, {**NETWORK, "cells": 9, "width": 25}], -2), "fails"),
+        (relu_rate.decide([*NETWORKS, {**NETWORK, "cells": 9, "pieces": 8}], -2), "fails"),
     ],
 )
 def test_verdicts_follow_from_the_numbers(decided, expected):
