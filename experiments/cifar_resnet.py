@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import purenets as pn
+from experiments.classifiers import part_of, standardised
 from experiments.figures import confusion, curves
 from experiments.report import Report, rows_of, verdict
 from purenets import data, losses, metrics, models, optim
@@ -89,19 +90,12 @@ def _full(scale: _Scale, steps: int, images: jax.Array) -> tuple[pn.Layer, Any]:
     return model, optimizer
 
 
-def _part(pictures: Any, count: int) -> Any:
-    """So many of them, by a fixed permutation, since they may come sorted by class."""
-    order = jax.random.permutation(jax.random.key(2024), len(pictures[1]))[:count]
-    return jax.tree.map(lambda leaf: leaf[order], pictures)
-
-
 def run(config: Config) -> Report:
     """Train on the set, or a part of it, and measure on test pictures."""
     scale = _chosen(config)
-    train = _part(data.cifar10("train"), scale.examples)
-    test = _part(data.cifar10("test"), scale.test_examples)
-    mean, deviation = train[0].mean((0, 1, 2)), train[0].std((0, 1, 2))
-    train, test = (((x - mean) / deviation, y) for x, y in (train, test))
+    train = part_of(data.cifar10("train"), scale.examples)
+    test = part_of(data.cifar10("test"), scale.test_examples)
+    train, test = standardised(train, test)
     steps = scale.epochs * (len(train[1]) // scale.batch_size)
     full = config.scale == "full"
     model, optimizer = _full(scale, steps, train[0][:5000]) if full else _small(scale, steps)

@@ -71,15 +71,17 @@ class Wiring:
         count = self._calls[name] = self._calls.get(name, -1) + 1
         key = None if self._key is None else jax.random.fold_in(fold_name(self._key, name), count)
         try:
-            output, new_state = part.apply(
-                self._params.get(name, {}),
-                state,
-                *inputs,
-                key=key,
-                train=self.train,
-                stream=self.stream,
-                **side,
-            )
+            # What profilers and the costs by layer know an operation by.
+            with jax.named_scope(name):
+                output, new_state = part.apply(
+                    self._params.get(name, {}),
+                    state,
+                    *inputs,
+                    key=key,
+                    train=self.train,
+                    stream=self.stream,
+                    **side,
+                )
         except Exception as error:
             note_place(error, name, part.label, inputs)
             raise
