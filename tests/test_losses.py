@@ -176,7 +176,7 @@ def test_binary_cross_entropy_of_logits_neither_overflows_nor_cancels(z, t):
     exact = np.logaddexp(0, np.float64(np.float32(-z if t else z)))
     # Below the smallest normal float32 the processor rounds to zero.
     assert value == pytest.approx(exact, rel=2e-6, abs=1.2e-38)
-    assert slope == pytest.approx(special.expit(np.float32(z)) - t, rel=2e-6, abs=6e-8)
+    assert slope == pytest.approx(special.expit(np.float64(np.float32(z))) - t, rel=2e-6, abs=6e-8)
 
 
 def test_the_slope_of_binary_cross_entropy_at_a_logit_of_zero_is_exact():
