@@ -17,6 +17,7 @@ from purenets.theory.constructions import (
     sum_of_bumps,
     sum_of_steps,
 )
+from purenets.theory.memorise import memorising_network
 from purenets.theory.receptive_field import (
     Cost,
     Field,
@@ -44,6 +45,7 @@ __all__ = [
     "from_theta",
     "given_dense",
     "hidden_width",
+    "memorising_network",
     "partitions",
     "piecewise_linear",
     "receptive_field",
