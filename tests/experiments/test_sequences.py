@@ -1,10 +1,12 @@
 """Experiments on sequences run as a user runs them, and their verdicts follow from the numbers."""
 
+import numpy as np
 import pytest
 
 from experiments import (
     char_lstm,
     char_transformer,
+    exploding_rnn_clipping,
     gradient_flow_rnn_lstm,
     linear_attention_cost,
     positional_encoding,
@@ -91,6 +93,52 @@ def test_slopes_fade_in_the_vanilla_network_and_flow_on_in_the_lstm(tmp_path):
 def test_the_verdict_on_slopes_is_by_what_is_left_of_them(vanilla, lstm, expected):
     kept = {"vanilla, norm 0.9": vanilla, "LSTM, open gates": lstm}
     assert gradient_flow_rnn_lstm.decide(kept, bound=1e-2) == expected
+
+
+@pytest.mark.covers("X48", "G11", "G13", "G16")
+def test_an_exploding_network_is_out_of_bounds_without_clipping_and_within_with_it(tmp_path):
+    flags = ["--length", "50", "--units", "16", "--steps", "60", "--seeds", "2", "--learning-rate", "0.1"]
+    report = run("exploding_rnn_clipping", tmp_path, *flags)
+    numbers = report["numbers"]
+    assert numbers["networks of 2 no better than always 1, without clipping"] == 2
+    assert numbers["largest gradient, unclipped, by global norm"] > 10
+    for form in ("by value", "by global norm", "by layer", "always normalised"):
+        assert numbers[f"last loss, {form}"] < 1
+    assert report["verdict"] == "fails"  # sixty steps are too few to learn to add
+
+
+NAN, GOOD, POOR = float("nan"), 0.05, 0.2
+
+
+@pytest.mark.parametrize(
+    ("without", "clipped", "expected"),
+    [
+        ([NAN, NAN], [GOOD, GOOD], "holds"),
+        ([NAN, GOOD], [GOOD, GOOD], "holds"),
+        ([NAN, GOOD, GOOD], [GOOD, GOOD], "fails"),
+        ([NAN, NAN], [GOOD, POOR], "fails"),
+        ([NAN, NAN], [GOOD, NAN], "fails"),
+    ],
+)
+def test_the_verdict_on_clipping_is_by_the_networks_lost_without_and_none_with_it(without, clipped, expected):
+    losses = {
+        "without clipping": np.array(without),
+        "by value": np.array(clipped),
+        "always normalised": np.array([NAN]),
+    }
+    assert exploding_rnn_clipping.decide(losses) == expected
+
+
+@pytest.mark.covers("X48", "G13")
+def test_no_form_of_clipping_lets_more_through_than_the_others():
+    rng = np.random.default_rng(0)
+    gradient = {"kernel": rng.normal(0, 10, (8, 8)), "bias": np.full(3, 1e6), "small": np.full(2, 1e-9)}
+    gradient = {name: leaf.astype(np.float32) for name, leaf in gradient.items()}
+    entries = sum(leaf.size for leaf in gradient.values())
+    for name, form in exploding_rnn_clipping.forms(0.3, entries).items():
+        through, _ = form.update(gradient, form.init(gradient), gradient)
+        length = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in through.values()))
+        assert name == "without clipping" or length <= 0.3 * (1 + 1e-6)
 
 
 @pytest.mark.covers("X50")
