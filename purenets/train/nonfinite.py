@@ -136,8 +136,12 @@ class _Watch:
 
     def runs(self, *given: Any) -> bool:
         """Whether these layers can keep anything; one that a body calls inside of a loop of its own cannot."""
+
+        def run(params: Params, state: State, batch: Any, key: Key) -> Any:
+            return self.objective(params, state, batch, key, True)
+
         try:
-            jax.eval_shape(lambda *given: self.objective(*given, True), *given)
+            jax.eval_shape(run, *given)
         except ValueError:
             return False
         return True
