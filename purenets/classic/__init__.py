@@ -9,6 +9,7 @@ from purenets.classic import (
     spiking,
     svm,
     threshold,
+    turing,
     unsupervised,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "spiking",
     "svm",
     "threshold",
+    "turing",
     "unsupervised",
 ]

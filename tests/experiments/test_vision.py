@@ -15,6 +15,7 @@ from experiments import (
     mlp_vs_cnn,
     plain_vs_residual,
     resnet_shortcuts,
+    scaled_shortcuts,
     what_layers_see,
 )
 from tests.experiments.test_first import run
@@ -98,7 +99,7 @@ def test_shortcuts_train_and_few_digits_decide_nothing(tmp_path):
     assert report["verdict"] == "inconclusive"
 
 
-@pytest.mark.covers("X09", "X10", "X11")
+@pytest.mark.covers("X09", "X10", "X11", "N14")
 def test_under_batch_norm_no_step_of_the_weights_is_too_large(tmp_path):
     small = ["--epochs", "2", "--rates", "0.3", "--seeds", "2", "--steps", "300", "--features", "5", "50"]
     report = run("batch_norm", tmp_path, *small)
@@ -189,6 +190,15 @@ def test_planes_through_trained_twins_are_drawn_and_judged(tmp_path):
     assert report["verdict"] == "inconclusive"
 
 
+@pytest.mark.covers("X14", "M49")
+def test_a_scaled_shortcut_makes_the_gradient_decay_by_its_logarithm(tmp_path):
+    report = run("scaled_shortcuts", tmp_path, "--depths", "2", "12", "--seeds", "4")
+    assert report["numbers"]["slope for lambda 0.5"] == pytest.approx(np.log(0.5), abs=0.05)
+    assert report["numbers"]["slope for lambda 1.0"] == pytest.approx(0, abs=0.05)
+    assert report["numbers"]["shortcuts alone, 54 halvings"] == pytest.approx(5.6e-17, rel=0.01)
+    assert report["verdict"] == "holds"
+
+
 KEPT = {"Xavier": 0.3, "0.01": 1e-6}
 GRADIENTS = {"plain": [1.0, 1e-6], "residual": [1.0, 10.0]}
 SHORTCUTS = {"identity": (0.1, 0.01), "both halved": (0.3, 0.02)}
@@ -239,6 +249,8 @@ TEST = {"neither": (0.88, 0.005), "decay": (0.90, 0.005), "augmentation": (0.93,
         (what_layers_see.decide(0.6, 0.7), "holds"),
         (what_layers_see.decide(0.2, 0.7), "fails"),
         (what_layers_see.decide(0.2, 0.4), "inconclusive"),
+        (scaled_shortcuts.decide({0.5: -0.69, 1.0: 0.01}), "holds"),
+        (scaled_shortcuts.decide({0.5: -0.5, 1.0: 0.01}), "fails"),
         (loss_landscape.decide({"plain": [1.0, 2.0], "residual": [1.0, 1.0]}), "holds"),
         (loss_landscape.decide({"plain": [1.0, 1.02], "residual": [1.0, 1.0]}), "inconclusive"),
         (loss_landscape.decide({"plain": [2.0, 1.5], "residual": [1.0, 1.0]}), "fails"),
