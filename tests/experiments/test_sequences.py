@@ -1,9 +1,12 @@
 """Experiments on sequences run as a user runs them, and their verdicts follow from the numbers."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import (
+    attention_vs_rnn,
     char_lstm,
     char_transformer,
     exploding_rnn_clipping,
@@ -172,3 +175,56 @@ def test_without_positions_exchanged_tokens_are_exchanged_vectors(tmp_path):
 )
 def test_verdicts_on_attention_follow_from_the_numbers(decided, expected):
     assert decided == expected
+
+
+@pytest.mark.covers("X49", "M59")
+def test_the_depth_of_a_recurrent_network_grows_with_the_length_and_that_of_attention_does_not(tmp_path):
+    flags = ["--steps", "5", "--seeds", "1", "--dim", "8", "--length", "6", "--batch-size", "8"]
+    flags += ["--lengths", "32", "64", "--timed-batch", "2", "--repeats", "1"]
+    report = run("attention_vs_rnn", tmp_path, *flags)
+    short, long = report["numbers"]["dependency depth, LSTM"]
+    assert long - short == pytest.approx(short, rel=0.1)
+    assert len(set(report["numbers"]["dependency depth, self-attention"])) == 1
+    assert all(ratio > 0 for ratio in report["numbers"]["time of the LSTM over that of self-attention"])
+    assert report["verdict"] == "fails"  # five steps teach nothing
+
+
+def _ten_turns(x):
+    return jax.lax.scan(lambda c, _: (jnp.sin(jnp.cos(c)), None), x, None, length=10)[0]
+
+
+@pytest.mark.parametrize(
+    ("f", "expected"),
+    [
+        (lambda x: x, 0),
+        (lambda x: jnp.sin(jnp.cos(x)), 2),
+        (lambda x: jax.lax.add(jnp.sin(x), jnp.cos(x)), 2),
+        (jax.jit(lambda x: jnp.sin(jnp.cos(x))), 2),
+        (_ten_turns, 20),
+        (lambda x: jax.lax.add(_ten_turns(jnp.sin(x)), _ten_turns(x)), 22),
+    ],
+    ids=["nothing", "a chain", "side by side", "inner program", "a loop", "loops side by side"],
+)
+def test_the_depth_of_a_program_is_its_longest_chain(f, expected):
+    assert attention_vs_rnn.depth(jax.make_jaxpr(f)(1.0).jaxpr) == expected
+
+
+def test_the_depth_of_a_loop_of_unknown_length_is_refused():
+    program = jax.make_jaxpr(lambda x: jax.lax.while_loop(lambda c: c < 9, lambda c: c + 1, x))(1.0)
+    with pytest.raises(ValueError, match="the depth of a while loop is not known before it runs"):
+        attention_vs_rnn.depth(program.jaxpr)
+
+
+@pytest.mark.parametrize(
+    ("right", "lstm", "attention", "expected"),
+    [
+        (0.99, [110, 210], [50, 50], "holds"),
+        (0.90, [110, 210], [50, 50], "fails"),
+        (0.99, [110, 120], [50, 50], "fails"),
+        (0.99, [110, 210], [50, 60], "fails"),
+    ],
+)
+def test_the_verdict_on_attention_and_recurrence_is_by_accuracy_and_depth(right, lstm, attention, expected):
+    shares = {"LSTM": right, "self-attention": 0.99}
+    depths = {"LSTM": lstm, "self-attention": attention}
+    assert attention_vs_rnn.decide(shares, depths, (10, 20)) == expected
