@@ -61,7 +61,7 @@ CLIPS = {
 }
 """Factory of a clipping: the argument that limits, and how it is called here."""
 
-INNER_STATES = ("inner_state", "inner_opt_state", "base_optimizer_state", "fast_state", "opt_state")
+INNER_STATES = ("inner", "inner_state", "inner_opt_state", "base_optimizer_state", "fast_state", "opt_state")
 """What the wrappers call the state of what they wrap."""
 
 TRANSPARENT = ("with_extra_args_support", "flatten", "scale_by_learning_rate")
@@ -136,6 +136,8 @@ def _of_chain(
         pairs = [_pair(tx[1] if factory == "named_chain" else tx) for tx in named]
     states: Iterable[Any] = [None] * len(pairs)
     if state is not None:
+        if not isinstance(state, (tuple, list, Mapping)) or len(state) != len(pairs):
+            return  # Inside a wrapper that keeps the state where nobody knows.
         states = state.values() if isinstance(state, Mapping) else state
     for (init, update), part in zip(pairs, states, strict=True):
         yield from _of_transform(init, update, part, scope)
@@ -175,8 +177,10 @@ def _of_injection(
         schedules = at_init["schedules" if "schedules" in at_init else "sched_hps"]
         numbers = at_init["numbers" if "numbers" in at_init else "numeric_hps"]
         hyperparams = {**numbers, **{name: f(f.init()) for name, f in schedules.items()}}
-    else:
+    elif hasattr(state, "hyperparams"):
         hyperparams = state.hyperparams
+    else:
+        return
     yield Finding("injected", hyperparams, scope)
     inner = (
         held["build"](hyperparams)
@@ -190,14 +194,19 @@ def _of_closure(
     factory: str, held: dict[str, Any], state: Any, scope: tuple[Selection, ...], seen: set[int]
 ) -> Iterator[Finding]:
     """The findings of a rule, or of a wrapper: what it does itself, then what it holds."""
-    count = getattr(state, "count", None)
+
+    def now(value: Any) -> Any:
+        return _now(value, state)
+
     if factory == "scale" and "step_size" in held:
         yield Finding("rate", jnp.abs(held["step_size"]), scope)
     elif factory == "scale_by_schedule" and "step_size_fn" in held:
-        yield Finding("rate", jnp.abs(_now(held["step_size_fn"], count)), scope)
+        if (value := now(held["step_size_fn"])) is not None:
+            yield Finding("rate", jnp.abs(value), scope)
         return
     elif factory == "add_decayed_weights" and "weight_decay" in held:
-        yield Finding("decay", _now(held["weight_decay"], count), scope)
+        if (value := now(held["weight_decay"])) is not None:
+            yield Finding("decay", value, scope)
         return
     elif factory == "set_to_zero":
         yield Finding("still", True, scope)
@@ -213,10 +222,11 @@ def _of_closure(
             inside |= found.kind == "rate"
             yield found
     # A rule that applies its own rate; a wrapper that holds one too has it from what it wraps.
-    if "learning_rate" in held and not inside:
-        yield Finding("rate", _now(held["learning_rate"], count), scope)
-    if "weight_decay" in held and factory != "add_decayed_weights" and held["weight_decay"] is not None:
-        yield Finding("decay", _now(held["weight_decay"], count), scope)
+    if "learning_rate" in held and not inside and (value := now(held["learning_rate"])) is not None:
+        yield Finding("rate", value, scope)
+    own_decay = "weight_decay" in held and factory != "add_decayed_weights"
+    if own_decay and (value := now(held["weight_decay"])) is not None:
+        yield Finding("decay", value, scope)
 
 
 def _of_value(
@@ -233,9 +243,16 @@ def _pair(tx: Any) -> tuple[Any, Any]:
     return tx.init, tx.update
 
 
-def _now(value: Any, count: Any) -> Any:
-    """A number, or a schedule at the last update, which is the first where none has been made."""
-    return value(0 if count is None else jnp.maximum(count - 1, 0)) if callable(value) else value
+def _now(value: Any, state: Any) -> Any:
+    """A number, or a schedule at the last update, which is the first where none has been made.
+
+    ``None`` where the state does not tell how many there were.
+    """
+    if not callable(value):
+        return value
+    if state is None:
+        return value(0)
+    return value(jnp.maximum(state.count - 1, 0)) if hasattr(state, "count") else None
 
 
 def _inner(state: Any) -> Any:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from purenets.layer import Key, Layer, Params, State, describe, fold_name
+from purenets.optim.explain import hyperparameters
 from purenets.paths import Where, flatten, leaf_paths, matching, merge, split
 from purenets.train.objective import Metrics, Objective
 
@@ -60,7 +61,8 @@ class Step:
         if isinstance(self.optimizer, optax.GradientTransformationExtraArgs):
             extra = {"value": loss, "grad": grads, "value_fn": lambda p: loss_of(p, ts.state, batch, key)[0]}
         updates, opt_state = self.optimizer.update(grads, ts.opt_state, trained, **extra)
-        metrics = {**metrics, **_norms(self.norms, grads, updates, trained)}
+        used = hyperparameters(opt_state, self.optimizer)
+        metrics = {**used, **metrics, **_norms(self.norms, grads, updates, trained)}
         trained = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), trained, updates)
         return TrainState(ts.step + 1, merge(trained, fixed), state, opt_state, ts.key), metrics
 
@@ -126,6 +128,9 @@ def make_step(
     norms: Where = (),
 ) -> Step:
     """The training step of an objective and an optimizer.
+
+    Its metrics are the loss, those of the objective, and the hyperparameters that the update used, as far as they
+    can be read: ``learning_rate``, one for each group where there are several, and whatever is injected.
 
     Args:
         objective: ``(params, state, batch, key, train) -> (loss, (state, metrics))``.

@@ -397,3 +397,17 @@ def test_hyperparameters_of_one_name_are_told_apart_by_their_group():
         "**/learning_rate": 0.125,
         "momentum": pytest.approx(0.9),
     }
+
+
+def test_a_wrapper_that_keeps_its_state_in_its_own_way_hides_schedules_and_breaks_nothing():
+    inner = optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(lambda count: 0.1 / (1 + count)))
+    hidden = optax.GradientTransformation(
+        lambda params: {"mine": inner.init(params)},
+        lambda grads, state, params=None: (lambda u, s: (u, {"mine": s}))(
+            *inner.update(grads, state["mine"], params)
+        ),
+    )
+    params = jnp.ones(2)
+    _, state = jax.jit(hidden.update)(params, hidden.init(params))
+    assert optim.hyperparameters(state, hidden) == {}
+    assert float(optim.hyperparameters(inner.init(params), inner)["learning_rate"]) == pytest.approx(0.1)

@@ -122,7 +122,9 @@ def test_what_cannot_be_is_refused_before_anything_runs(tmp_path):
         pn.Checkpoints(tmp_path).restore(ts)
     with pytest.raises(ValueError, match="every and keep of at least 1"):
         pn.Checkpoints(tmp_path, keep=0)
-    with pytest.raises(ValueError, match=r"keeps the best 'accuracy', but the metrics are \['loss'\]"):
+    with pytest.raises(
+        ValueError, match=r"keeps the best 'accuracy', but the metrics are \['learning_rate', 'loss'\]"
+    ):
         _fit(step, ts, 1, checkpoints=pn.Checkpoints(tmp_path / "b", best="accuracy"))
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):

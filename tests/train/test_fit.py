@@ -47,7 +47,7 @@ def test_the_state_given_stays_usable(setting):
 def test_history_has_validation_of_every_epoch(setting):
     step, _, data = setting
     fitted, history = fit(setting, validation=data)
-    assert history.keys() == {"loss", "validation/loss"}
+    assert history.keys() == {"learning_rate", "loss", "validation/loss"}
     assert all(values.shape == (3,) for values in history.values())
     np.testing.assert_allclose(
         history["validation/loss"][-1], pn.evaluate(step, fitted, data)["loss"], rtol=1e-6
@@ -106,7 +106,9 @@ def test_early_stopping_never_counts_nan_as_an_improvement():
 
 
 def test_early_stopping_names_the_metrics_there_are(setting):
-    with pytest.raises(ValueError, match=r"watches 'validation/loss', but the metrics are \['loss'\]"):
+    with pytest.raises(
+        ValueError, match=r"watches 'validation/loss', but the metrics are \['learning_rate', 'loss'\]"
+    ):
         fit(setting, callbacks=[pn.early_stopping()])
 
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import purenets as pn
-from purenets import losses, models
+from purenets import losses, models, optim
 
 SIZES = (4, 8, 3)
 
@@ -169,7 +169,9 @@ def test_norms_are_those_of_gradients_and_of_updates_over_params():
         "/dense_2/**": (grads["dense_2"], ts.params["dense_2"]),
         "/dense_1/kernel": (grads["dense_1"]["kernel"], ts.params["dense_1"]["kernel"]),
     }
-    assert set(metrics) == {"loss"} | {f"{n}{c}" for n in ("gradient_norm", "update_ratio") for c in chosen}
+    assert set(metrics) == {"loss", "learning_rate"} | {
+        f"{n}{c}" for n in ("gradient_norm", "update_ratio") for c in chosen
+    }
     for name, (gradient, params) in chosen.items():
         norm, size = optax.tree.norm(gradient), optax.tree.norm(params)
         np.testing.assert_allclose(metrics[f"gradient_norm{name}"], norm, rtol=1e-5)
@@ -180,3 +182,28 @@ def test_norms_of_params_that_are_not_there_or_not_trained_are_refused():
     step, ts = make(optax.sgd(0.1), trainable="dense_2/*", norms="dense_1/*")
     with pytest.raises(ValueError, match=r"'dense_1/\*' matches no trained param; there are: dense_2/bias"):
         step(ts, problem())
+
+
+@pytest.mark.parametrize("inject", [False, True], ids=["schedule", "injected"])
+def test_the_rate_that_a_step_used_comes_back_with_it(inject):
+    schedule = lambda count: 0.1 / (1 + count)
+    rule = optim.inject_hyperparams(optim.sgd)(schedule) if inject else optim.sgd(schedule)
+    model = pn.dense(2, 1)
+    step = pn.make_step(pn.supervised(model, losses.squared_error), rule)
+    ts = pn.start(model, rule, jax.random.key(0))
+    x, y = jnp.ones((12, 2)), jnp.zeros((12, 1))
+    _, metrics = jax.jit(lambda ts: pn.train(step, ts, (x, y), epochs=2, batch_size=4))(ts)
+    np.testing.assert_allclose(metrics["learning_rate"].ravel(), 0.1 / np.arange(1, 7), rtol=1e-6)
+
+
+def test_rates_of_groups_come_back_by_group_and_a_rule_of_ones_own_gives_none():
+    model = pn.serial(first=pn.dense(2, 3), second=pn.dense(3, 1))
+    objective = pn.supervised(model, losses.squared_error)
+    batch = (jnp.ones((4, 2)), jnp.zeros((4, 1)))
+    groups = optim.groups({"first/*": optim.sgd(0.1), "**": optim.adam(0.01)})
+    own = optax.GradientTransformation(
+        lambda p: (), lambda g, s, p=None: (jax.tree.map(lambda g: -g / 9, g), s)
+    )
+    for rule, rates in ((groups, {"first/*/learning_rate": 0.1, "**/learning_rate": 0.01}), (own, {})):
+        _, metrics = jax.jit(pn.make_step(objective, rule))(pn.start(model, rule, jax.random.key(0)), batch)
+        assert {k: pytest.approx(float(v)) for k, v in metrics.items() if k != "loss"} == rates
