@@ -1,5 +1,7 @@
 """Experiments on sequences run as a user runs them, and their verdicts follow from the numbers."""
 
+import datetime
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from experiments import (
     gradient_flow_rnn_lstm,
     linear_attention_cost,
     positional_encoding,
+    translation,
 )
 from tests.experiments.test_first import run
 
@@ -228,3 +231,62 @@ def test_the_verdict_on_attention_and_recurrence_is_by_accuracy_and_depth(right,
     shares = {"LSTM": right, "self-attention": 0.99}
     depths = {"LSTM": lstm, "self-attention": attention}
     assert attention_vs_rnn.decide(shares, depths, (10, 20)) == expected
+
+
+@pytest.mark.covers("M67", "M68")
+def test_a_transformer_begins_to_translate_dates_and_what_it_looked_at_is_drawn(tmp_path):
+    flags = ["--dim", "16", "--depth", "1", "--steps", "60", "--batch-size", "16"]
+    report = run("translation", tmp_path, *flags, "--examples", "500", "--tested", "20")
+    assert report["numbers"]["characters right"] > 0.28  # two of ten are strokes, and eight digits by chance
+    assert report["verdict"] == "fails"  # sixty steps teach no month
+    assert "attention of the answer to the source" in (tmp_path / "translation" / "index.html").read_text()
+
+
+def test_dates_are_translated_by_the_calendar_and_held_out_days_are_in_no_example():
+    letters, longest = translation.alphabet()
+    rng = np.random.default_rng(0)
+    seen, held_out = translation.days(rng)
+    assert set(seen).isdisjoint(held_out)
+    assert len(seen) == 9 * len(held_out)
+    given = translation.pairs(rng, held_out, 300, letters, longest)
+    formats = ["%d %B %Y", "%B %d, %Y", "%A %d %b %Y", "%d.%m.%Y", "%m/%d/%Y"]
+    read = 0
+    for source, length, target in zip(given.source, given.lengths, given.target, strict=True):
+        text, answer = letters.decode(source[:length]), letters.decode(target)
+        assert answer[0] == translation.START
+        for form in formats:
+            try:
+                date = datetime.datetime.strptime(text, form)
+            except ValueError:
+                continue
+            assert date.date().isoformat() == answer[1:]
+            assert (date.date() - translation.FIRST_DAY).days in set(held_out)
+            read += 1
+    assert read > 150  # the other forms have ordinals, which strptime does not know
+
+
+@pytest.mark.parametrize(
+    ("day", "expected"),
+    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (12, "12th"), (23, "23rd")],
+)
+def test_days_are_counted_as_in_english(day, expected):
+    assert translation.FORMS[2](datetime.date(1998, 3, day)) == f"the {expected} of March, 1998"
+
+
+@pytest.mark.covers("M67")
+def test_the_map_drawn_is_a_distribution_over_the_characters_that_count():
+    letters, longest = translation.alphabet()
+    config = translation.Config(dim=8, heads=2, depth=2)
+    model = translation.network(len(letters), config)
+    params, _ = model.init(jax.random.key(0))
+    given = translation.pairs(np.random.default_rng(0), np.arange(50), 3, letters, longest)
+    weights = translation.attention_map(model, params, given)
+    assert weights.shape == (3, translation.ANSWER, longest)
+    np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
+    for row, length in zip(weights, given.lengths, strict=True):
+        assert np.all(row[:, length:] == 0)
+
+
+def test_the_verdict_on_translation_is_by_whole_answers():
+    assert translation.decide(0.995) == "holds"
+    assert translation.decide(0.98) == "fails"
