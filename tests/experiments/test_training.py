@@ -6,7 +6,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import dead_relu, fat_vs_thin, learning_rates, memorise, sgd_vs_gd, symmetry
+from experiments import (
+    convexity,
+    curriculum,
+    dead_relu,
+    early_stopping,
+    equivalent_minima,
+    exploding_gradients,
+    fat_vs_thin,
+    feature_scaling,
+    gradient_components,
+    gradient_noise,
+    learning_rates,
+    memorise,
+    over_and_underfit,
+    restarts,
+    sgd_vs_gd,
+    shared_parts,
+    sigmoid_depth,
+    sign_units,
+    symmetry,
+)
 from purenets import models
 from tests.experiments.test_first import run
 
@@ -147,6 +167,140 @@ def test_a_wide_network_knows_random_labels_by_heart_and_a_narrow_one_does_not(t
     assert report["numbers"]["test digits right by width, random labels"][1] < 0.3
 
 
+@pytest.mark.covers("X05")
+def test_updates_fade_towards_the_input_of_sigmoid_layers(tmp_path):
+    report = run("sigmoid_depth", tmp_path, "--epochs", "1", "--seeds", "2", "--units", "16")
+    line = report["numbers"]["update ratio by layer in epoch 1, sigmoid"]
+    # Each of five layers multiplies by a slope of a quarter at most, and a kernel of norm near 2.
+    assert line[0] < line[-1] / 32
+    assert report["verdict"] == "holds"
+
+
+@pytest.mark.covers("X06")
+def test_large_weights_end_a_run_and_clipping_saves_it(tmp_path):
+    small = ["--layers", "10", "--units", "16", "--gains", "1", "2", "4", "--steps", "30", "--seeds", "2"]
+    report = run("exploding_gradients", tmp_path, *small)
+    assert report["verdict"] == "holds"
+    # The output is g^11 times what it was, the gradient with respect to kernels g times smaller g^22.
+    assert report["numbers"]["power of the gain that it grows with in the end"] == pytest.approx(21, abs=0.1)
+
+
+def test_a_run_that_never_ends_is_counted_past_the_last_step():
+    loss = np.array([[1.0, np.inf, np.nan], [1.0, 2.0, 3.0]])
+    assert exploding_gradients.ends_at(loss).tolist() == [2, 4]
+
+
+@pytest.mark.covers("X26")
+def test_noise_frees_a_network_of_zeros(tmp_path):
+    small = ["--hidden", "16", "16", "--etas", "0", "0.1", "--epochs", "15", "--seeds", "1"]
+    report = run("gradient_noise", tmp_path, *small)
+    still, freed = report["numbers"]["training digits right, zeros: mean"]
+    assert still < 0.15
+    assert freed > 0.5
+
+
+@pytest.mark.covers("X27")
+def test_sorted_examples_teach_less_than_shuffled_ones(tmp_path):
+    report = run("curriculum", tmp_path, "--steps", "200", "--seeds", "2", "--examples", "500")
+    of = report["numbers"]
+    assert of["test digits right, sorted by class: mean"] < of["test digits right, shuffled: mean"] - 0.02
+    assert report["verdict"] == "inconclusive"
+
+
+def test_steps_to_a_level_are_counted_in_looks():
+    right = np.array([[0.1, 0.95, 0.9], [0.1, 0.2, 0.3]])
+    assert curriculum.steps_to(right, 0.9, 5).tolist() == [10, 20]
+
+
+@pytest.mark.covers("X28")
+def test_a_network_that_learns_wrong_labels_is_better_stopped(tmp_path):
+    report = run("early_stopping", tmp_path, "--epochs", "40", "--seeds", "3", "--units", "64")
+    of = report["numbers"]
+    assert max(of["epoch, stopped"]) < 30
+    assert of["test accuracy, stopped epoch: mean"] > of["test accuracy, last epoch: mean"] + 0.02
+
+
+def test_stopping_waits_for_its_patience():
+    loss = np.array([3.0, 2.0, 2.5, 2.4, 1.0, 5.0])
+    assert early_stopping.stopped_at(loss, 2) == 1
+    # It takes three epochs without a lower loss, which there never are: the last one stands.
+    assert early_stopping.stopped_at(loss, 3) == 5
+
+
+@pytest.mark.covers("X57")
+def test_unequal_scales_cost_steps_by_the_condition_number(tmp_path):
+    report = run(
+        "feature_scaling", tmp_path, "--ratio", "5", "--rates", "15", "--steps", "400", "--seeds", "2"
+    )
+    of = report["numbers"]
+    assert of["condition number, raw"] == pytest.approx(25, rel=0.5)
+    assert of["times that each crosses its end in 20 steps"] == [0, 19]
+    assert report["verdict"] == "holds"
+
+
+@pytest.mark.covers("X58")
+def test_the_best_of_several_starts_is_as_good_as_chance_says(tmp_path):
+    report = run("restarts", tmp_path, "--runs", "300", "--steps", "300", "--starts", "4")
+    of = report["numbers"]
+    # The deepest well is an eighth of the ground, its walls near half whole numbers.
+    assert of["share in the deepest well, one low rate"] == pytest.approx(1 / 8, abs=0.07)
+    assert of["share in the deepest well, restarts"] == pytest.approx(1 - (7 / 8) ** 4, abs=0.12)
+
+
+@pytest.mark.covers("X59")
+def test_more_data_close_the_gap_of_a_wide_network(tmp_path):
+    small = ["--widths", "1", "32", "--steps", "600", "--seeds", "4", "--many", "100"]
+    report = run("over_and_underfit", tmp_path, *small)
+    few, many = report["numbers"]["gap of the widest, few and many examples"]
+    assert many < few / 2
+    narrow, wide = report["numbers"]["training error by width, 16 examples: median"]
+    assert narrow > 2 * wide
+
+
+@pytest.mark.covers("X61")
+def test_the_cost_falls_by_the_component_times_the_nudge(tmp_path):
+    report = run("gradient_components", tmp_path, "--seeds", "1", "--epochs", "0", "--weights", "40")
+    assert report["numbers"]["rank correlation after 0 epochs: least"] > 0.99
+    assert report["verdict"] == "holds"
+
+
+@pytest.mark.covers("X66")
+def test_trainings_end_apart_and_matched_units_bring_them_nearer(tmp_path):
+    report = run("equivalent_minima", tmp_path, "--units", "16", "--epochs", "20", "--seeds", "2")
+    of = report["numbers"]
+    assert of["distance with units matched: mean"] < of["distance of two: mean"]
+    # Two random vectors of one length are sqrt(2) of it apart.
+    assert of["distance of two: mean"] == pytest.approx(2**0.5, abs=0.25)
+    assert of["distance of a shuffled copy with units matched"] < 1e-6
+
+
+@pytest.mark.covers("X67")
+def test_nothing_before_a_sign_learns(tmp_path):
+    report = run("sign_units", tmp_path, "--hidden", "16", "16", "--epochs", "6", "--seeds", "2")
+    assert report["numbers"]["change of each layer, sign: most"][:2] == [0, 0]
+    assert report["verdict"] == "holds"
+
+
+@pytest.mark.covers("X68")
+def test_every_start_finds_the_lowest_point_of_a_convex_function_only(tmp_path):
+    report = run("convexity", tmp_path, "--starts", "64", "--steps", "2500")
+    of = report["numbers"]
+    assert of["share that succeeds, bowl"] == of["share that succeeds, logistic regression"] == 1
+    # The hill between the wells is near 0.1: a little more than half of the ground drains into the deeper.
+    assert of["share that succeeds, tilted double well"] == pytest.approx(0.52, abs=0.2)
+    assert report["verdict"] == "holds"
+
+
+@pytest.mark.covers("X43")
+def test_shared_parts_name_what_they_have_hardly_seen_together(tmp_path):
+    report = run(
+        "shared_parts", tmp_path, "--rare", "1", "10", "--seeds", "3", "--steps", "150", "--each", "10"
+    )
+    of = report["numbers"]
+    assert of["rare one misnamed, parts: mean"][0] < of["rare one misnamed, combinations: mean"][0] / 2
+    assert of["parameters, parts"] == pytest.approx(of["parameters, combinations"], rel=0.05)
+
+
 BOWL = learning_rates.REGIMES
 U_SHAPE = np.array([2.0, 0.1, 3.0])
 FLOOR = {"constant": 0.2, "constant, a tenth": 0.02, "1/t": 0.01}
@@ -159,6 +313,26 @@ APART = {"zero": 0.0, "constant": 1e-7, "random": 1.5}
 KNOWN = {"zero": 0.1, "constant": 0.2, "random": 0.9}
 SILENT = {"ReLU": {"dead at the end": 0.5}, "leaky": {"dead at the end": 0.0}}
 FIRST = {"ReLU": 10.0, "tanh": 60.0, "sigmoid": np.inf}
+
+
+UP, FLAT = np.array([1e-4, 1e-3, 1e-1]), np.array([0.5, 0.2, 0.5])
+ENDS, KEPT = np.array([[9, 9], [3, 2]]), np.array([[9, 9], [9, 9]])
+FREED = {"zeros": [0.0, 1.0], "He": [1.0, 1.0]}
+ORDERED = {"shuffled": np.array([0.95, 0.96, 0.97]), "sorted by class": np.array([0.8, 0.81, 0.82])}
+SOONER = {"shuffled": np.array([90, 95, 100]), "easy first": np.array([50, 55, 60])}
+STOPPED = {
+    "last": np.array([0.6, 0.61, 0.62]),
+    "stopped": np.array([0.5, 0.5, 0.51]),
+    "best": np.full(3, 0.48),
+}
+READ = {"last": np.array([0.8, 0.8, 0.81]), "stopped": np.array([0.88, 0.89, 0.9])}
+CROSSED, SMALL_FIRST = np.array([0, 19]), np.array([0.01, 0.1])
+WELLS = {"one low rate": 0.13, "restarts": 0.56, "high to low": 0.8, "warm restarts": 0.6}
+MOVED = {"sign": np.array([0.0, 0.0, 2.0]), "ReLU": np.array([0.5, 0.5, 0.5])}
+GROUNDS = {"bowl": 1.0, "logistic regression": 1.0, "tilted double well": 0.5}
+RARE = {"combinations": np.array([0.8, 0.9, 0.7]), "parts": np.array([0.1, 0.1, 0.2])}
+OTHERS = {"combinations": np.array([0.02, 0.03, 0.02]), "parts": np.array([0.02, 0.02, 0.02])}
+PAIRS = np.array([1.4, 1.38])
 
 
 @pytest.mark.parametrize(
@@ -190,6 +364,50 @@ FIRST = {"ReLU": 10.0, "tanh": 60.0, "sigmoid": np.inf}
         (memorise.decide(np.array([0.2, 0.5, 0.9]), np.full(3, 0.01), 0.1), "fails"),
         (memorise.decide(np.array([0.5, 0.2, 1.0]), np.full(3, 0.01), 0.1), "fails"),
         (memorise.decide(np.array([0.2, 0.5, 1.0]), np.full(3, 0.01), 0.9), "fails"),
+        (sigmoid_depth.decide({"sigmoid": UP, "ReLU": FLAT}), "holds"),
+        (sigmoid_depth.decide({"sigmoid": FLAT, "ReLU": FLAT}), "fails"),
+        (sigmoid_depth.decide({"sigmoid": UP, "ReLU": UP}), "fails"),
+        (exploding_gradients.decide(ENDS, KEPT, 8), "holds"),
+        (exploding_gradients.decide(ENDS[::-1], KEPT, 8), "fails"),
+        (exploding_gradients.decide(ENDS, ENDS, 8), "fails"),
+        (gradient_noise.decide(FREED), "holds"),
+        (gradient_noise.decide(FREED | {"zeros": [0.0, 0.2]}), "fails"),
+        (gradient_noise.decide(FREED | {"zeros": [0.5, 1.0]}), "fails"),
+        (gradient_noise.decide(FREED | {"He": [1.0, 0.5]}), "fails"),
+        (curriculum.decide(ORDERED, SOONER), "holds"),
+        (curriculum.decide(ORDERED, SOONER | {"easy first": np.array([95, 90, 100])}), "fails"),
+        (curriculum.decide(ORDERED | {"sorted by class": ORDERED["shuffled"]}, SOONER), "fails"),
+        (early_stopping.decide(STOPPED, READ), "holds"),
+        (early_stopping.decide(STOPPED | {"last": STOPPED["stopped"]}, READ), "fails"),
+        (early_stopping.decide(STOPPED | {"best": np.full(3, 0.3)}, READ), "fails"),
+        (early_stopping.decide(STOPPED, {"last": READ["stopped"], "stopped": READ["last"]}), "fails"),
+        (feature_scaling.decide(800, 2, CROSSED, 20, SMALL_FIRST), "holds"),
+        (feature_scaling.decide(100, 2, CROSSED, 20, SMALL_FIRST), "fails"),
+        (feature_scaling.decide(800, 2, CROSSED[::-1], 20, SMALL_FIRST), "fails"),
+        (feature_scaling.decide(800, 2, CROSSED, 20, SMALL_FIRST[::-1]), "fails"),
+        (restarts.decide(WELLS, 1000, 6), "holds"),
+        (restarts.decide(WELLS | {"high to low": 0.13}, 1000, 6), "fails"),
+        (restarts.decide(WELLS | {"restarts": 0.9}, 1000, 6), "fails"),
+        (over_and_underfit.decide(np.array([0.4, 0.1, 0.0]), np.array([0.5, 0.2, 0.4]), (0.4, 0.1)), "holds"),
+        (over_and_underfit.decide(np.array([0.4, 0.1, 0.0]), np.array([0.5, 0.2, 0.1]), (0.4, 0.1)), "fails"),
+        (over_and_underfit.decide(np.array([0.1, 0.4, 0.0]), np.array([0.5, 0.2, 0.4]), (0.4, 0.1)), "fails"),
+        (over_and_underfit.decide(np.array([0.4, 0.1, 0.0]), np.array([0.5, 0.2, 0.4]), (0.4, 0.3)), "fails"),
+        (gradient_components.decide([0.999, 1.0], [31.0, 33.0], 32.0), "holds"),
+        (gradient_components.decide([0.9, 1.0], [31.0, 33.0], 32.0), "fails"),
+        (gradient_components.decide([0.999, 1.0], [20.0, 21.0], 32.0), "fails"),
+        (equivalent_minima.decide(np.array([0.02, 0.03]), PAIRS, PAIRS - 0.3, 0.0), "holds"),
+        (equivalent_minima.decide(np.array([0.02, 0.5]), PAIRS, PAIRS - 0.3, 0.0), "fails"),
+        (equivalent_minima.decide(np.array([0.02, 0.03]), PAIRS, PAIRS, 0.0), "fails"),
+        (equivalent_minima.decide(np.array([0.02, 0.03]), PAIRS, PAIRS - 0.3, 0.1), "fails"),
+        (sign_units.decide(MOVED, {"sign": 0.7, "ReLU": 0.99}), "holds"),
+        (sign_units.decide(MOVED, {"sign": 0.99, "ReLU": 0.99}), "fails"),
+        (sign_units.decide(MOVED | {"sign": np.ones(3)}, {"sign": 0.7, "ReLU": 0.99}), "fails"),
+        (convexity.decide(GROUNDS), "holds"),
+        (convexity.decide(GROUNDS | {"bowl": 0.99}), "fails"),
+        (convexity.decide(GROUNDS | {"tilted double well": 1.0}), "fails"),
+        (shared_parts.decide(RARE, OTHERS), "holds"),
+        (shared_parts.decide(dict(zip(RARE, reversed(RARE.values()), strict=True)), OTHERS), "fails"),
+        (shared_parts.decide({name: each[:1] for name, each in RARE.items()}, OTHERS), "inconclusive"),
     ],
 )
 def test_the_verdict_follows_from_the_numbers(decided, expected):
