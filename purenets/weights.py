@@ -27,7 +27,7 @@ from purenets.errors import describe
 from purenets.paths import Where, leaf_paths, matching
 from purenets.rename import rename_all
 
-__all__ = ["LoadReport", "load_weights", "save_weights"]
+__all__ = ["LoadReport", "load_weights", "save_weights", "stored_weights"]
 
 Source: TypeAlias = str | Path | Sequence[str | Path] | Mapping[str, Any]
 """A file, the files of one model together, or arrays by name."""
@@ -116,6 +116,21 @@ def save_weights(file: str | Path, tree: Any, *, metadata: Mapping[str, str] | N
         if type(error).__name__ == "SafetensorError":
             raise OSError(f"{file} could not be written: {error}") from error
         raise
+
+
+def stored_weights(source: Source) -> dict[str, str]:
+    """What files hold: name to dtype and shape, as ``float32[3, 16]``; no array is read.
+
+    Raises:
+        ImportError: safetensors is not installed and a file is to be read.
+        FileNotFoundError: there is no such file.
+        ValueError: a file is damaged, or two files hold the same name.
+
+    >>> stored_weights({"fc.weight": np.ones((3, 2))})
+    {'fc.weight': 'float64[3, 2]'}
+    """
+    with ExitStack() as stack:
+        return {name: str(entry) for name, entry in _entries(source, stack).items()}
 
 
 def load_weights(

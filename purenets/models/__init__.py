@@ -4,7 +4,7 @@ from purenets.models.convnets import alexnet, inception_block, lenet, plain_stac
 from purenets.models.convnext import convnext, convnext_block
 from purenets.models.deepen import deepen
 from purenets.models.gpt import gpt, gpt2, llama, llama_2_7b, llama_3_8b
-from purenets.models.gpt2_weights import from_gpt2
+from purenets.models.gpt2_weights import from_gpt2, load_gpt2
 from purenets.models.mlp import mlp
 from purenets.models.resnet import (
     basic_block,
@@ -48,6 +48,7 @@ __all__ = [
     "llama",
     "llama_2_7b",
     "llama_3_8b",
+    "load_gpt2",
     "mlp",
     "plain_join",
     "plain_stack",

@@ -2,20 +2,28 @@
 
 The published files (safetensors) hold one array for each layer of each block, ``h.0.attn.c_attn.weight``,
 with queries, keys and values side by side and kernels ``[in, out]``. Ours hold one array for all blocks.
+
+=====================  ========================================================================
+:func:`load_gpt2`      a file, held against the params of a model in every name and shape
+:func:`from_gpt2`      arrays that are at hand, as they are
+=====================  ========================================================================
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from purenets.layer import Params
-from purenets.paths import unflatten
+from purenets.paths import flatten, unflatten
+from purenets.weights import Source, load_weights, stored_weights
 
-__all__ = ["GPT2_BLOCK", "GPT2_NAMES", "from_gpt2"]
+__all__ = ["GPT2_BLOCK", "GPT2_NAMES", "from_gpt2", "load_gpt2"]
 
 GPT2_NAMES = {
     "wte.weight": "embed/embedding",
@@ -38,6 +46,89 @@ GPT2_BLOCK = {
     "mlp.c_proj.bias": "feed_forward/down/bias",
 }
 """Published name after ``h.0.`` to path after ``blocks/``, of what is one array in both."""
+
+
+_CAUSAL_MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")
+"""What published files hold beside weights."""
+
+_HEAD = "lm_head.weight"
+
+
+def load_gpt2(source: Source, like: Params) -> Params:
+    """Params of :func:`~purenets.models.gpt.gpt` from a safetensors file with GPT-2's names; all of them or none.
+
+    A ``transformer.`` in front of the names and the causal masks are passed over, and so is the head where it
+    is the embedding again.
+
+    Args:
+        source: the file, or several that hold one model together, or arrays by name.
+        like: params of the model, or their shapes: ``jax.eval_shape(model.init, key)[0]``. They give sizes,
+            heads and dtypes.
+
+    Raises:
+        ImportError: safetensors is not installed.
+        FileNotFoundError: there is no such file.
+        ValueError: ``like`` has other paths than :func:`~purenets.models.gpt.gpt`; the file is damaged or of
+            another format; an array is missing, unexpected or of another shape, each by its name and shapes; or
+            the head is not the embedding. A square kernel that is transposed cannot be told.
+
+    ::
+
+        model = gpt2("124M")
+        params = load_gpt2("model.safetensors", jax.eval_shape(model.init, jax.random.key(0))[0])
+    """
+    wanted, heads = _published(like)
+    stored = stored_weights(source)
+    rename: dict[str, str | None] = {}
+    for name in stored:
+        plain = name.removeprefix("transformer.")
+        if _CAUSAL_MASK.fullmatch(plain):
+            rename[name] = None
+        elif plain != name:
+            rename[name] = plain
+    if _HEAD in stored:
+        wanted[_HEAD] = wanted["wte.weight"]
+    try:
+        arrays, _ = load_weights(source, wanted, rename=rename)
+    except ValueError as error:
+        for name, shape in stored.items():
+            want = wanted.get(rename.get(name) or name)
+            if want is not None and len(set(want.shape)) == 2 and shape.endswith(str(list(want.shape[::-1]))):
+                error.add_note(
+                    f"{name} is transposed: GPT-2's kernels stand as [in, out], torch's as [out, in]"
+                )
+        raise
+    head = arrays.pop(_HEAD, arrays["wte.weight"])
+    if not np.array_equal(head, arrays["wte.weight"]):
+        raise ValueError(
+            f"{_HEAD} differs from wte.weight, and nothing was loaded: the head of gpt is the embedding used again"
+        )
+    return from_gpt2(arrays, heads)
+
+
+def _published(like: Params) -> tuple[dict[str, jax.ShapeDtypeStruct], int]:
+    """What a file for such params holds, by its published names, and the number of heads."""
+    flat = flatten(like)
+    attention = {
+        f"attention/{name}/{kind}" for name in ("query", "key", "value") for kind in ("kernel", "bias")
+    }
+    ours = {*GPT2_NAMES.values(), *(f"blocks/{path}" for path in {*GPT2_BLOCK.values(), *attention})}
+    if different := sorted(ours ^ set(flat)):
+        raise ValueError(f"load_gpt2 needs the params of gpt, these differ in {', '.join(different[:6])}")
+    depth, dim, heads, _ = flat["blocks/attention/query/kernel"].shape
+
+    def one(path: str, *shape: int) -> jax.ShapeDtypeStruct:
+        leaf = flat[path]
+        return jax.ShapeDtypeStruct(shape or leaf.shape, leaf.dtype)
+
+    wanted = {name: one(path) for name, path in GPT2_NAMES.items()}
+    for i in range(depth):
+        for name, path in GPT2_BLOCK.items():
+            wanted[f"h.{i}.{name}"] = one(f"blocks/{path}", *flat[f"blocks/{path}"].shape[1:])
+        wanted[f"h.{i}.attn.c_proj.weight"] = one("blocks/attention/out/kernel", dim, dim)
+        wanted[f"h.{i}.attn.c_attn.weight"] = one("blocks/attention/query/kernel", dim, 3 * dim)
+        wanted[f"h.{i}.attn.c_attn.bias"] = one("blocks/attention/query/bias", 3 * dim)
+    return wanted, heads
 
 
 def from_gpt2(arrays: Mapping[str, Any], heads: int) -> Params:

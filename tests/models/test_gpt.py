@@ -10,7 +10,7 @@ import pytest
 
 import purenets as pn
 from purenets.models.gpt import gpt, gpt2, llama, llama_2_7b, llama_3_8b
-from purenets.models.gpt2_weights import from_gpt2
+from purenets.models.gpt2_weights import from_gpt2, load_gpt2
 from tests.layers.peers import assert_trees_close
 
 SIZE, DIM, HEADS, DEPTH, CONTEXT = 11, 8, 2, 3, 6
@@ -103,6 +103,95 @@ def test_weights_that_are_missing_are_named():
         from_gpt2(published(), 3)
     with pytest.raises(ValueError, match=r"needs names such as h.0.attn.c_attn.weight, got \['a'\]"):
         from_gpt2({"a": np.zeros(1)}, 2)
+
+
+def _loaded(folder, arrays, model=None):
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    file = folder / "model.safetensors"
+    save_file(arrays, file)
+    model = gpt(SIZE, DIM, HEADS, DEPTH, CONTEXT) if model is None else model
+    return load_gpt2(file, jax.eval_shape(model.init, jax.random.key(0))[0])
+
+
+@pytest.mark.parametrize("prefix", ["", "transformer."])
+def test_a_file_of_published_weights_gives_the_logits_of_their_twin(tmp_path, prefix):
+    weights = published()
+    named = {prefix + name: array for name, array in weights.items()}
+    for i in range(DEPTH):
+        named[f"{prefix}h.{i}.attn.bias"] = np.tri(CONTEXT, dtype=np.float32)[None, None]
+        named[f"{prefix}h.{i}.attn.masked_bias"] = np.float32([-1e4])
+    named["lm_head.weight"] = weights["wte.weight"].copy()
+    params = _loaded(tmp_path, named)
+    model = gpt(SIZE, DIM, HEADS, DEPTH, CONTEXT)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, model.init(jax.random.key(0))[0])
+    np.testing.assert_allclose(model.apply(params, {}, IDS)[0], twin(weights, IDS), rtol=1e-4, atol=1e-4)
+    for leaf, same in zip(jax.tree.leaves(params), jax.tree.leaves(from_gpt2(named, HEADS)), strict=True):
+        np.testing.assert_array_equal(leaf, same)
+
+
+def test_a_file_is_loaded_in_the_dtype_of_the_model(tmp_path):
+    halved = {name: array.astype(np.float16) for name, array in published().items()}
+    params = _loaded(tmp_path, halved)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    np.testing.assert_array_equal(params["embed"]["embedding"], halved["wte.weight"])
+
+
+def _without(name):
+    return {other: array for other, array in published().items() if other != name}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message", "note"),
+    [
+        (_without("h.1.mlp.c_fc.bias"), r"h\.1\.mlp\.c_fc\.bias: float32\[32\] wanted, missing", None),
+        (
+            published() | {"h.0.attn.rotary.weight": np.zeros(3, np.float32)},
+            r"h\.0\.attn\.rotary\.weight: float32\[3\] in the file, unexpected",
+            None,
+        ),
+        (
+            published() | {"h.2.mlp.c_proj.weight": np.zeros((DIM, 4 * DIM), np.float32)},
+            r"h\.2\.mlp\.c_proj\.weight: float32\[8, 32\] in the file, float32\[32, 8\] wanted",
+            "h.2.mlp.c_proj.weight is transposed",
+        ),
+        (
+            published() | {"lm_head.weight": np.zeros((SIZE, DIM), np.float32)},
+            "lm_head.weight differs from wte.weight, and nothing was loaded",
+            None,
+        ),
+        (
+            published() | {"wte.weight": np.zeros((SIZE, DIM), np.int32)},
+            r"wte\.weight is int32\[11, 8\] in the file and float32\[11, 8\] is wanted: the kinds differ",
+            None,
+        ),
+    ],
+    ids=["missing", "unexpected", "transposed", "a head of its own", "integers"],
+)
+def test_a_file_that_does_not_fit_is_refused_by_names_and_shapes(tmp_path, arrays, message, note):
+    with pytest.raises(ValueError, match=message) as caught:
+        _loaded(tmp_path, arrays)
+    assert note is None or any(note in line for line in caught.value.__notes__)
+
+
+def test_a_file_of_a_deeper_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"h\.2\.attn\.c_attn\.bias: float32\[24\] in the file, unexpected"):
+        _loaded(tmp_path, published(), gpt(SIZE, DIM, HEADS, DEPTH - 1, CONTEXT))
+
+
+def test_a_file_of_another_format_and_params_of_another_model_are_refused(tmp_path):
+    pytest.importorskip("safetensors")
+    like = jax.eval_shape(gpt(SIZE, DIM, HEADS, DEPTH, CONTEXT).init, jax.random.key(0))[0]
+    file = tmp_path / "pytorch_model.bin"
+    file.write_bytes(b"PK\x03\x04 an archive of pickles")
+    with pytest.raises(ValueError, match=r"pytorch_model.bin is damaged or no safetensors file"):
+        load_gpt2(file, like)
+    with pytest.raises(FileNotFoundError):
+        load_gpt2(tmp_path / "nowhere.safetensors", like)
+    other = jax.eval_shape(llama(SIZE, DIM, HEADS, 1, 12).init, jax.random.key(0))[0]
+    with pytest.raises(
+        ValueError, match="load_gpt2 needs the params of gpt, these differ in blocks/attention/key/bias"
+    ):
+        load_gpt2(published(), other)
 
 
 def test_the_head_is_the_embedding_used_again():
