@@ -26,11 +26,11 @@ import jax.numpy as jnp
 from purenets.compose import compose
 from purenets.layer import Layer, describe
 from purenets.layers.attention_scores import Scores, scaled_dot_product
+from purenets.layers.checks import check_lengths, check_sequence
 from purenets.layers.heads import from_heads, head_sizes, to_heads
 from purenets.layers.kv_cache import kv_cache, memory_cache
 from purenets.layers.masks import both, check_mask, near_mask, segment_mask
 from purenets.layers.positions import Relative, clock
-from purenets.layers.recurrent import check_lengths, check_sequence
 
 __all__ = ["attention", "cross_attention"]
 

@@ -1,6 +1,7 @@
 """What layers refuse, each with a likely cause where one is plain.
 
-These checks are of shapes and dtypes: they run while tracing and cost nothing in the compiled program.
+These checks are of shapes, dtypes and values that are known: they run while tracing and cost nothing in the
+compiled program.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
+from purenets.checks import concrete
 from purenets.layer import describe
 
-__all__ = ["check_channels", "check_floating", "check_last_axis"]
+__all__ = ["check_channels", "check_floating", "check_last_axis", "check_lengths", "check_sequence"]
 
 
 def check_floating(label: str, x: Any) -> None:
@@ -45,3 +48,26 @@ def check_channels(label: str, x: Any) -> None:
         error = ValueError(f"{label} needs [batch, ..., channels] with space in between, got {describe(x)}")
         error.add_note("the input may be a single example without its batch axis, or flat already")
         raise error
+
+
+def check_sequence(label: str, x: Any, n_in: int) -> None:
+    """Refuse an input that is not ``[batch, time, n_in]``."""
+    check_last_axis(label, x, n_in)
+    if jnp.ndim(x) != 3:
+        error = ValueError(f"{label} needs [batch, time, {n_in}], got {describe(x)}")
+        if jnp.ndim(x) == 2:
+            error.add_note("the input may be a single sequence without its batch axis: x[None]")
+        raise error
+
+
+def check_lengths(label: str, lengths: Any, x: jax.Array) -> None:
+    """Refuse lengths of another shape than ``[batch]``, or known to lie outside of the time."""
+    if lengths is None:
+        return
+    if jnp.shape(lengths) != x.shape[:1] or not jnp.issubdtype(jnp.result_type(lengths), jnp.integer):
+        raise ValueError(
+            f"{label} needs integer lengths [{x.shape[0]}], got {describe(jnp.asarray(lengths))}"
+        )
+    known = concrete(lengths)
+    if known is not None and known.size and not 0 <= known.min() <= known.max() <= x.shape[1]:
+        raise ValueError(f"{label} has {x.shape[1]} steps, got lengths from {known.min()} to {known.max()}")

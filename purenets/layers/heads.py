@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from purenets.layer import Key, Layer, Params, describe, fold_name, layer
-from purenets.layers.checks import check_floating
-from purenets.layers.recurrent import check_sequence
+from purenets.layers.checks import check_floating, check_sequence
 
 __all__ = ["from_heads", "head_sizes", "to_heads"]
 

@@ -30,8 +30,8 @@ import jax.numpy as jnp
 from purenets.checks import at_least_float32
 from purenets.compose import compose
 from purenets.layer import Layer, Params, State, layer
+from purenets.layers.checks import check_lengths, check_sequence
 from purenets.layers.heads import from_heads, head_sizes, to_heads
-from purenets.layers.recurrent import check_lengths, check_sequence
 
 __all__ = ["chunked", "elu_features", "linear_attention", "parallel", "recurrent"]
 

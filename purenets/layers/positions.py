@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenets.layer import Key, Layer, Params, State, describe, fold_name, layer
-from purenets.layers.recurrent import check_lengths, check_sequence
+from purenets.layers.checks import check_lengths, check_sequence
 
 __all__ = [
     "Relative",

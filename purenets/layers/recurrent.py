@@ -12,11 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from purenets.checks import concrete
 from purenets.compose import compose, serial
-from purenets.layer import Layer, Params, State, describe, layer
+from purenets.layer import Layer, Params, State, layer
 from purenets.layers.cells import Cell
-from purenets.layers.checks import check_last_axis
+from purenets.layers.checks import check_lengths, check_sequence
 
 __all__ = ["bidirectional", "last_step", "reverse_within", "rnn", "stacked"]
 
@@ -106,29 +105,6 @@ def _scan(
 
 def _column(flags: jax.Array, leaf: jax.Array) -> jax.Array:
     return flags.reshape(-1, *[1] * (leaf.ndim - 1))
-
-
-def check_sequence(label: str, x: Any, n_in: int) -> None:
-    """Refuse an input that is not ``[batch, time, n_in]``."""
-    check_last_axis(label, x, n_in)
-    if jnp.ndim(x) != 3:
-        error = ValueError(f"{label} needs [batch, time, {n_in}], got {describe(x)}")
-        if jnp.ndim(x) == 2:
-            error.add_note("the input may be a single sequence without its batch axis: x[None]")
-        raise error
-
-
-def check_lengths(label: str, lengths: Any, x: jax.Array) -> None:
-    """Refuse lengths of another shape than ``[batch]``, or known to lie outside of the time."""
-    if lengths is None:
-        return
-    if jnp.shape(lengths) != x.shape[:1] or not jnp.issubdtype(jnp.result_type(lengths), jnp.integer):
-        raise ValueError(
-            f"{label} needs integer lengths [{x.shape[0]}], got {describe(jnp.asarray(lengths))}"
-        )
-    known = concrete(lengths)
-    if known is not None and known.size and not 0 <= known.min() <= known.max() <= x.shape[1]:
-        raise ValueError(f"{label} has {x.shape[1]} steps, got lengths from {known.min()} to {known.max()}")
 
 
 def reverse_within(x: jax.Array, lengths: jax.Array | None) -> jax.Array:
