@@ -8,8 +8,9 @@ clipping, with each entry clipped (by value), with the whole gradient clipped (b
 clipped (by layer), and with the whole gradient always brought to the same length, which is no clipping: small
 gradients are enlarged too. The bounds are such that no form lets a gradient of more than the same length through.
 
-The settings were chosen on other seeds; at a bound of 1 and a rate of 0.03 the norm forms still held there, and
-clipping by value, which also turns the gradient, lost one network of four.
+The settings were chosen on other seeds. With a bound of 0.3 both norm forms held there too, and clipping by value,
+which also turns the gradient, left one network in eight no better than always answering 1. With the bound of 0.15
+nearly every gradient is longer than it, so that clipping by global norm and normalising always come to the same.
 
 Refuted if a form of clipping leaves a single network out of bounds or no better, in the mean over the last
 steps, than always answering 1 (mean squared error 1/6), or if fewer than half of the networks are out of bounds
@@ -47,8 +48,8 @@ class Config:
     steps: int = 3000
     batch_size: int = 64
     learning_rate: float = 0.05
-    bound: float = 0.3
-    seeds: int = 4
+    bound: float = 0.15
+    seeds: int = 8
 
 
 def network(units: int) -> pn.Layer:
@@ -112,7 +113,7 @@ def run(config: Config) -> Report:
     )
     loss, norm = {}, {}
     for name, form in forms(config.bound, entries).items():
-        keys = jax.random.split(jax.random.key(1), config.seeds)  # the same for all of them
+        keys = jax.random.split(jax.random.key(2), config.seeds)  # the same for all of them
         found = jax.jit(jax.vmap(lambda key, f=form: trained(config, f, key)))(keys)
         loss[name], norm[name] = map(np.asarray, found)
     few = max(1, config.steps // 20)
