@@ -44,8 +44,12 @@ def _in_float64(way: Callable[[], str | None]) -> str | None:
         return way()
 
 
-def agree(what: str, ours: Any, theirs: Any, relative: float = 1e-9) -> None:
-    """Raise :class:`Fail` unless two trees of arrays agree, naming the leaf and both values."""
+def agree(what: str, ours: Any, theirs: Any, relative: float = 1e-9, floor: float = 0.0) -> None:
+    """Raise :class:`Fail` unless two trees of arrays agree, naming the leaf and both values.
+
+    ``floor`` is the share of the largest number of the whole tree below which a difference is rounding: gradients
+    that are zero but for it, such as that of a bias before a batch norm, differ from one program to another.
+    """
     flat = jax.tree_util.tree_flatten_with_path(theirs)[0]
     whole = max((float(np.max(np.abs(x), initial=0.0)) for x in _finite(theirs)), default=0.0)
     for (path, b), a in zip(flat, jax.tree.leaves(ours), strict=True):
@@ -56,7 +60,7 @@ def agree(what: str, ours: Any, theirs: Any, relative: float = 1e-9) -> None:
             raise Fail(f"{what}: {path_of(path)} has shape {x.shape} instead of {y.shape}")
         x, y = x.astype(np.float64), y.astype(np.float64)
         size = float(np.max(np.abs(y), where=np.isfinite(y), initial=0.0))
-        near = relative * (1e-3 * size + 1e-5 * whole)
+        near = relative * 1e-3 * size + max(relative * 1e-5, floor) * whole
         good = np.isclose(x, y, rtol=relative, atol=near, equal_nan=True)
         if not good.all():
             at = tuple(int(i) for i in np.argwhere(~good)[0])

@@ -100,6 +100,7 @@ def _same_with_gradients(
         fast_jit(jax.grad(total(ours)))(params),
         fast_jit(jax.grad(total(theirs)))(params),
         2e-3,
+        floor=1e-5,
     )
 
 

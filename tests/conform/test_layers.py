@@ -112,3 +112,15 @@ def test_a_broken_layer_raises_with_its_report():
     with pytest.raises(NonConformance, match="pair does not conform") as caught:
         check_layer(Pair(init=lambda key: ({"w": None}, {})), (2, 3), laws="plain_trees")
     assert not caught.value.report.ok
+
+
+def test_gradients_that_are_zero_but_for_rounding_raise_no_alarm():
+    # The bias before a batch norm has no effect, so that its gradient is what rounding leaves of zero.
+    model = pn.serial(dense=pn.dense(3, 3), norm=pn.batch_norm(3), tanh=jnp.tanh)
+    assert check_layer(model, (8, 3), laws=["repeat_is_loop", "remat_is_plain"]).ok
+
+
+def test_a_layer_without_params_has_nothing_to_map_over():
+    report = check_layer(pn.dropout(0.5), (2, 3), laws="vmap_over_params")
+    assert report.ok
+    assert "neither params nor state" in str(report)
