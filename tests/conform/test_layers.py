@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import purenets as pn
 from purenets import compose, dense, layer, serial
 from purenets.conform import LAYER_LAWS, NonConformance, check_layer
 from purenets.layer import Layer
