@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from experiments.classifiers import learning, standardised
+import purenets as pn
+from experiments.classifiers import standardised
 from experiments.figures import axes
 from experiments.report import Report, Table, Verdict, verdict
-from purenets import data, models, optim
+from purenets import data, losses, models, optim
 from purenets.theory import count_parameters, hidden_width
 
 PRINTED = {"1 x 2k": 24.2, "2 x 2k": 20.4, "3 x 2k": 18.4, "4 x 2k": 17.8, "5 x 2k": 17.2, "7 x 2k": 17.1}
@@ -37,6 +39,8 @@ class Config:
     """Settings of the run."""
 
     seeds: int = 6
+    rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
+    """Peaks of Adam's rate that each network chooses from, by its training loss."""
     budgets: tuple[int, ...] = (1000, 2000, 4000)
     """Parameters, on the digits."""
     layers: tuple[int, ...] = (1, 2, 4)
@@ -60,21 +64,23 @@ def spirals(config: Config) -> tuple[Any, Any]:
 
 
 def held_out_errors(
-    layers: int, width: int, sizes: tuple[int, int], epochs: int, sets: Any, seeds: int
+    layers: int, width: int, sizes: tuple[int, int], epochs: int, sets: Any, config: Config
 ) -> np.ndarray:
-    """The test error of equal hidden layers after training by Adam, ``[seeds]``."""
-    train, test = sets
+    """The test error of equal hidden layers after training by Adam, at the rate that fits best, ``[seeds]``."""
+    train, (x, y) = sets
+    model = models.mlp((sizes[0], *[width] * layers, sizes[1]))
+    objective = pn.supervised(model, losses.softmax_cross_entropy)
     steps = epochs * (len(train[1]) // 64)
-    found = learning(
-        models.mlp((sizes[0], *[width] * layers, sizes[1])),
-        optim.adam(optim.cosine_onecycle_schedule(steps, 1e-2)),
-        train,
-        test,
-        epochs=epochs,
-        seeds=seeds,
-        together=True,
-    )
-    return 1 - found.test_accuracy[:, -1]
+
+    def run(key: Any, rate: jax.Array) -> Any:
+        step = pn.make_step(objective, optim.adam(optim.cosine_onecycle_schedule(steps, rate)))
+        ts = pn.start(model, step.optimizer, key)
+        ts, rows = pn.train(step, ts, train, epochs=epochs, batch_size=64, ahead=0)
+        return rows["loss"][-1].mean(), jnp.mean(jnp.argmax(model.apply(ts.params, {}, x)[0], -1) != y)
+
+    found = pn.sweep(run, {"rate": config.rates}, seeds=config.seeds).results
+    loss, error = (np.asarray(each).reshape(len(config.rates), config.seeds) for each in found)
+    return error[int(np.argmin(loss.mean(1)))]
 
 
 def better(first: np.ndarray, second: np.ndarray) -> float:
@@ -109,7 +115,7 @@ def run(config: Config) -> Report:
                 (64, 10),
                 config.digit_epochs,
                 flat,
-                config.seeds,
+                config,
             )
             for layers in config.layers
         }
@@ -119,9 +125,7 @@ def run(config: Config) -> Report:
 
     def surrogate(layers: int, width: int) -> np.ndarray:
         if (layers, width) not in known:
-            known[layers, width] = held_out_errors(
-                layers, width, (2, 3), config.spiral_epochs, sets, config.seeds
-            )
+            known[layers, width] = held_out_errors(layers, width, (2, 3), config.spiral_epochs, sets, config)
         return known[layers, width]
 
     size = {depth: count_parameters((2, *[config.width] * depth, 3)) for depth in config.depths}
