@@ -6,7 +6,7 @@ and the other weight waits. The same data with mean 0 and deviation 1 (purenets.
 
 Refuted if, each at its best rate, raw features do not need at least a quarter of the ratio's square times the steps of
 standardised ones; if near the stable rate the weight of the large feature does not swing about its end or the other
-does; or if the largest weight's first step is not that of the large feature.
+does; or if the first step is not larger for the weight of the large feature.
 """
 
 from __future__ import annotations

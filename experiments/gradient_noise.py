@@ -1,8 +1,8 @@
 """Noise on the gradient lets a deep network learn from weights that it could not begin with.
 
 Claim X26 (Neelakantan et al. 2015, eq. 1 and section 4.1): normal noise of variance eta / t^0.55 on every gradient of
-a deep ReLU network, on handwritten digits, begun at zeros, at a small draw and at He's. A run succeeds if it ends
-with nine tenths of the training digits right. Both clip the norm of the gradient, as the paper does in places.
+a deep ReLU network, on handwritten digits, begun at zeros, at a small draw and at He's. A run succeeds if it ends with
+nine tenths of the training digits right. All clip the norm of the gradient first, with noise and without.
 
 Refuted if from zeros, where every gradient but the last bias's is zero, a run without noise succeeds or fewer than
 half of those with it do; or if noise costs successes from He's draw.

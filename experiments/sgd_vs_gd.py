@@ -5,7 +5,8 @@ equal epochs the loss is lower, each at its own best rate. (2) On a double well,
 shallower well with a gradient that is a mean over B noisy examples leaves it the more often the smaller B is; whole
 batches never do. (3) Keskar et al. 2017 say that small batches end in flatter minima, which generalise better.
 Sharpness is the largest eigenvalue of the Hessian of the training loss, by power iteration of Hessian-vector
-products, where the training loss first comes to a given value, so that all are equally well trained.
+products, where the training loss first comes to a given value, so that all are equally well trained. Whether they also
+read more test digits is reported; that they read fewer would speak against the claim.
 
 Refuted if batches take more epochs than descent for the loss that descent ends with; if the share that escapes rises
 with the batch beyond chance, or any whole batch does; if the sharpness with the smallest batch is not below that with
