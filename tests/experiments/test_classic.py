@@ -8,9 +8,12 @@ from experiments import (
     bit_extraction,
     gates,
     perceptron,
+    polynomial_vs_net,
     q_learning,
+    rbm_pretraining,
     relu_rate,
     spiking,
+    svm_vs_net,
     universal_approximation,
 )
 from tests.experiments.test_first import run
@@ -150,7 +153,49 @@ def test_the_network_looks_up_any_table(n, length, x64):
     np.testing.assert_allclose(found, np.stack([x[:, 3], *tables.reshape(2, -1)], 1), atol=1e-10)
 
 
+@pytest.mark.covers("X60", "M35", "M36")
+def test_a_machine_and_a_network_both_learn_odd_digits_and_their_times_are_taken(tmp_path):
+    flags = "--examples 50 400 --seeds 2 --timed 50 100 200 --repeats 1 --sweeps 60 --epochs 10 --steps 100"
+    report = small("svm_vs_net", tmp_path, flags)
+    for name in ("machine", "network"):
+        few, many = (report["numbers"][f"{name}: right with {n} examples"] for n in (50, 400))
+        assert 0.7 < few < many
+        assert many > 0.9
+        assert report["numbers"][f"{name}: seconds for 200"] > 0
+    assert report["numbers"]["largest gap of the dual"] < 0.2
+
+
+def test_the_exponent_is_that_of_the_three_largest():
+    assert svm_vs_net.exponent((1, 10, 20, 40), [9.0, 1.0, 4.0, 16.0]) == pytest.approx(2.0)
+
+
+@pytest.mark.covers("X54", "M12", "W18")
+def test_monomials_multiply_with_the_inputs_and_a_network_does_not(tmp_path):
+    flags = "--inputs 2 4 --degrees 1 3 --penalties 0.1 --newton 8 --steps 300 --examples 200 --seeds 2"
+    report = small("polynomial_vs_net", tmp_path, flags)
+    assert report["numbers"]["monomials of degree 2 of 2,500 pixels"] == 3_126_250
+    assert report["numbers"]["parameters of degree 3 in 4 inputs"] == 35
+    assert report["numbers"]["best polynomial of 2 inputs"] > 0.95
+    assert report["numbers"]["network of 2 inputs"] > 0.95
+
+
+@pytest.mark.covers("X56", "M37", "M38", "I18")
+def test_stacks_of_sigmoids_are_trained_from_machines_and_from_weights_as_drawn(tmp_path):
+    flags = "--depths 1 3 --width 48 --epochs 15 --pretraining-epochs 6 --seeds 2"
+    with jax.debug_key_reuse(False):  # as above
+        report = small("rbm_pretraining", tmp_path, flags)
+    shallow, deep = report["numbers"]["misread as drawn, by layers"]
+    assert shallow < 0.3
+    assert report["numbers"]["misread pre-trained, by layers"][1] < deep
+
+
 ENDED = np.array([3.0, 5.0]), np.array([10.0, 6.0])
+FEW, MANY = {"machine": 0.8, "network": 0.75}, {"machine": 0.98, "network": 0.99}
+TIMES = {"machine": 2.1, "network": 1.0}
+RIGHT = np.array([[0.87, 0.99], [0.87, 0.92]]), np.array([0.99, 0.95])
+DEPTHS = (2, 3, 4, 6)
+DRAWN = np.array([[0.05, 0.06], [0.05, 0.06], [0.08, 0.1], [0.4, 0.5]])
+TRAINED = np.array([[0.05, 0.06], [0.05, 0.06], [0.05, 0.06], [0.05, 0.06]])
 KNOWN = {1: 4, 2: 14, 3: 104}
 RATES = {"step": -1.0, "sigmoid": -0.9, "ReLU": -2.1}
 CELLS = {0.25: [2, 4, 8], 0.125: [4, 16, 64]}
@@ -195,6 +240,18 @@ NETWORKS = [{**NETWORK, "cells": 4}, {**NETWORK, "cells": 4, "pieces": 8}, {**NE
         (universal_approximation.decide(RATES | {"ReLU": -1.0}, True, CELLS, (1, 2, 3)), "fails"),
         (universal_approximation.decide(RATES, False, CELLS, (1, 2, 3)), "fails"),
         (universal_approximation.decide(RATES, True, CELLS | {0.25: [2, 4, 6]}, (1, 2, 3)), "fails"),
+        (svm_vs_net.decide(FEW, MANY, TIMES, 0.01), "holds"),
+        (svm_vs_net.decide(FEW, MANY, TIMES, 0.1), "inconclusive"),
+        (svm_vs_net.decide(FEW | {"network": 0.85}, MANY, TIMES, 0.01), "fails"),
+        (svm_vs_net.decide(FEW, MANY | {"network": 0.96}, TIMES, 0.01), "fails"),
+        (svm_vs_net.decide(FEW, MANY, TIMES | {"machine": 1.0}, 0.01), "fails"),
+        (polynomial_vs_net.decide(*RIGHT), "holds"),
+        (polynomial_vs_net.decide(RIGHT[0], RIGHT[1] - [0, 0.04]), "fails"),
+        (polynomial_vs_net.decide(RIGHT[0] - [[0.1], [0]], RIGHT[1]), "fails"),
+        (rbm_pretraining.decide(DRAWN, TRAINED, DEPTHS), "holds"),
+        (rbm_pretraining.decide(DRAWN - [[0], [0], [0.05], [0]], TRAINED, DEPTHS), "fails"),
+        (rbm_pretraining.decide(DRAWN, TRAINED + 0.2, DEPTHS), "fails"),
+        (rbm_pretraining.decide(DRAWN, TRAINED + 0.4, DEPTHS), "inconclusive"),
         (relu_rate.decide(NETWORKS, -1.95), "holds"),
         (relu_rate.decide(NETWORKS, -1.5), "fails"),
         (relu_rate.decide(NETWORKS[:2], -1.5), "inconclusive"),
