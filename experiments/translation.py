@@ -22,6 +22,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import purenets as pn
+from experiments import writing
 from experiments.figures import curves
 from experiments.report import Report, Table, Verdict, verdict
 from purenets import data, losses, models, optim
@@ -143,18 +144,14 @@ def trained(config: Config, model: pn.Layer, given: Pairs, every: int) -> tuple[
     step = pn.make_step(forced(model), optimizer)
     examples = tuple(jnp.asarray(x) for x in (given.source, given.lengths, given.target))
 
-    def once(ts: pn.TrainState, _: None) -> Any:
-        key = jax.random.fold_in(jax.random.key(config.seed + 1), ts.step)
+    def drawn(number: jax.Array) -> Any:
+        key = jax.random.fold_in(jax.random.key(config.seed + 1), number)
         rows = jax.random.randint(key, (config.batch_size,), 0, len(examples[0]))
-        ts, metrics = step(ts, tuple(x[rows] for x in examples))
-        return ts, metrics["loss"]
+        return tuple(x[rows] for x in examples)
 
-    some = jax.jit(lambda ts: jax.lax.scan(once, ts, None, length=every), donate_argnums=0)
-    ts, history = pn.start(model, optimizer, jax.random.key(config.seed)), []
-    for _ in range(config.steps // every):
-        ts, found = some(ts)
-        history.append(float(found.mean()))
-    return ts.params, np.array(history)
+    fresh = pn.start(model, optimizer, jax.random.key(config.seed))
+    ts, history = writing.trained(step, fresh, drawn, config.steps, every)
+    return ts.params, history
 
 
 def translated(model: pn.Layer, params: Any, given: Pairs) -> np.ndarray:
@@ -176,8 +173,8 @@ def attention_map(model: pn.Layer, params: Any, given: Pairs) -> np.ndarray:
     return np.asarray(weights)[-1].mean(1)
 
 
-def drawn(weights: np.ndarray, given: Pairs, letters: data.Characters) -> Figure:
-    """The maps, one below the other: a row for each character of the answer."""
+def maps(weights: np.ndarray, given: Pairs, letters: data.Characters) -> Figure:
+    """Maps, one below the other: a row for each character of the answer."""
     figure = Figure(figsize=(7.5, 2.9 * len(weights)), layout="constrained")
     panels = figure.subplots(len(weights), 1, squeeze=False)[:, 0]
     for panel, map_, source, length, target in zip(
@@ -232,7 +229,7 @@ def run(config: Config) -> Report:
                 at=every * np.arange(1, len(history) + 1),
                 log="y",
             ),
-            "attention_of_the_answer_to_the_source": drawn(
+            "attention_of_the_answer_to_the_source": maps(
                 attention_map(model, params, shown), shown, letters
             ),
         },
