@@ -247,3 +247,12 @@ def test_a_classifier_with_labels_and_dropout_is_located():
     batch = (BATCH[0], jnp.array([0, 1, 0, 1]))
     assert place(step, ts, batch) is None
     assert place(step, with_leaf(ts, "grow/rate", 1e9), batch) == ("output of", "grow")
+
+
+def test_a_step_over_a_mesh_is_guarded_too():
+    step, ts = problem(pn.serial(first=pn.dense(3, 3), grow=EXP, last=pn.dense(3, 2)))
+    spread = pn.parallel.on_mesh(step, pn.parallel.mesh(jax.devices()[:4], data=4))
+    careful = guarded(spread)
+    careful(with_leaf(ts, "grow/rate", 1e6), BATCH)
+    with pytest.raises(NonFiniteError, match="step 0: output of grow, float32"):
+        careful.finish()

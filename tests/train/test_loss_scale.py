@@ -182,3 +182,17 @@ def test_a_step_is_not_scaled_twice():
     step, _ = make(optax.sgd(0.1), scaled={})
     with pytest.raises(TypeError, match="needs a step of make_step, got LossScaled"):
         loss_scaled(step)
+
+
+@pytest.mark.parametrize("fully", [None, "data"], ids=["data parallel", "fully sharded"])
+def test_over_a_mesh_it_is_the_scaled_step_of_one_device(fully):
+    step, ts = make(optax.adam(1e-2), scaled={"initial": 2.0**10})
+    mesh = pn.parallel.mesh(jax.devices()[:4], data=4)
+    spread = pn.parallel.on_mesh(step, mesh, fully=fully)
+    there = spread.start(step.objective.model, jax.random.key(1))
+    for bad in (False, True, False):
+        ts, metrics = poisoned(step, ts, bad)
+        there, spread_metrics = poisoned(spread, there, bad)
+        assert metrics["loss_scale"] == spread_metrics["loss_scale"]
+    assert there.opt_state.skipped == ts.opt_state.skipped == 1
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), ts.params, there.params)
