@@ -1,4 +1,7 @@
-"""``python -m experiments`` lists the experiments; ``python -m experiments NAME --flags`` runs one."""
+"""``python -m experiments`` lists the experiments; ``python -m experiments NAME --flags`` runs one.
+
+``python -m experiments report`` runs all that have no result yet and makes one gallery of them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-_FRAMEWORK = {"__init__", "__main__", "classifiers", "report", "figures", "writing"}
+_FRAMEWORK = {"__init__", "__main__", "classifiers", "figures", "gallery", "report", "rows", "writing"}
 
 
 def names() -> list[str]:
@@ -36,6 +39,7 @@ def _list() -> None:
     console.print(table)
     console.print(
         "\nRun one:  python -m experiments NAME     Its settings:  python -m experiments NAME --help"
+        "\nRun all:  python -m experiments report"
     )
 
 
@@ -53,12 +57,23 @@ def _parse(name: str, config_type: Any, arguments: list[str]) -> tuple[Any, Path
     return command.config, command.results
 
 
+def _report(arguments: list[str]) -> int:
+    import tyro
+
+    from experiments.gallery import Settings, run_all
+
+    settings = tyro.cli(Settings, args=arguments, prog="python -m experiments report")
+    return run_all({name: claim_of(name) for name in names()}, settings)
+
+
 def main(arguments: list[str]) -> int:
     """Run the command line; returns the exit status."""
     if not arguments or arguments[0] in ("-h", "--help", "list"):
         _list()
         return 0
     name = arguments[0]
+    if name == "report":
+        return _report(arguments[1:])
     if name not in names():
         close = difflib.get_close_matches(name, names(), n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
@@ -66,6 +81,7 @@ def main(arguments: list[str]) -> int:
         return 2
     experiment = importlib.import_module(f"experiments.{name}")
     config, results = _parse(name, experiment.Config, arguments[1:])
+    from experiments.gallery import source_of
     from experiments.report import open_folder, save
 
     try:
@@ -78,7 +94,10 @@ def main(arguments: list[str]) -> int:
             print(f"  {note}", file=sys.stderr)
         return 1
     seconds = time.perf_counter() - started
-    page = save(report, folder, name=name, claim=claim_of(name), config=config, seconds=seconds)
+    source = source_of(Path(__file__).parent / f"{name}.py")
+    page = save(
+        report, folder, name=name, claim=claim_of(name), config=config, seconds=seconds, source=source
+    )
     for key, value in report.numbers.items():
         print(f"{key:<32} {value:.5g}" if isinstance(value, float) else f"{key:<32} {value}")
     print(f"\n{report.verdict}: {report.because}\n{page}")

@@ -18,6 +18,7 @@ _DASHES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0
 matplotlib.rcParams.update(
     {
         "svg.hashsalt": "purenets",
+        "savefig.dpi": 150,
         "font.size": 10,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -91,7 +92,10 @@ def boundary(
     low, high = points.min(0) - reach, points.max(0) + reach
     xs, ys = np.meshgrid(np.linspace(low[0], high[0], 160), np.linspace(low[1], high[1], 160))
     values = np.asarray(predict(np.stack([xs.ravel(), ys.ravel()], -1).astype(np.float32))).reshape(xs.shape)
-    panel.contourf(xs, ys, values, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.6, vmin=0, vmax=1)
+    shades = panel.contourf(
+        xs, ys, values, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.6, vmin=0, vmax=1
+    )
+    shades.set_rasterized(True)  # as outlines they would be most of the file
     if values.min() < 0.5 < values.max():
         panel.contour(xs, ys, values, levels=[0.5], colors="black", linewidths=1.2)
     for label, marker in ((0, "o"), (1, "s")):

@@ -102,6 +102,7 @@ def run(config: Config) -> Report:
     for row, (name, each) in zip(panels, surfaces.items(), strict=True):
         for panel, depth, of, value in zip(row, config.depths, each, mean[name], strict=True):
             drawn = panel.contourf(at, at, np.log10(of[0]).T, levels=24)
+            drawn.set_rasterized(True)
             figure.colorbar(drawn, ax=panel, label="log10 of the loss")
             panel.set_title(f"{name}, {depth} layers: roughness {value:.2f}", fontsize=9)
     lines, panel = axes("step along the first direction", "loss")

@@ -1,8 +1,8 @@
 """What an experiment returns, and the folder of results it becomes.
 
 A :class:`Report` holds measured numbers, a verdict computed from them, figures and tables. :func:`save`
-writes ``config.json``, ``environment.json``, ``metrics.jsonl``, ``report.json``, one SVG a figure and one
-self-contained ``index.html``, which needs no network and no script.
+writes ``config.json``, ``environment.json``, ``metrics.jsonl``, ``report.json``, one SVG a figure, a small picture of
+the first and one self-contained ``index.html``, which needs no network and no script.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 from matplotlib.figure import Figure
 
-__all__ = ["Report", "Table", "Verdict", "open_folder", "rows_of", "save", "verdict"]
+__all__ = ["Report", "Table", "Verdict", "open_folder", "render", "rows_of", "save", "verdict", "write"]
 
 Verdict = Literal["holds", "fails", "inconclusive"]
 
@@ -99,41 +99,46 @@ def environment() -> dict[str, Any]:
     }
 
 
-def save(report: Report, folder: Path, *, name: str, claim: str, config: Any, seconds: float) -> Path:
-    """Write the report into the folder and return the path of its page."""
+def save(
+    report: Report, folder: Path, *, name: str, claim: str, config: Any, seconds: float, source: str = ""
+) -> Path:
+    """Write the report into the folder and return the path of its page.
+
+    ``source`` is what the program was that made it, so that a later change can be told.
+    """
     settings = dataclasses.asdict(config)
     surroundings = environment()
-    _write(folder / "config.json", json.dumps(settings, indent=2, default=str))
-    _write(folder / "environment.json", json.dumps(surroundings, indent=2))
-    _write(
-        folder / "metrics.jsonl", "".join(json.dumps(row, default=_plain) + "\n" for row in report.metrics)
-    )
+    write(folder / "config.json", json.dumps(settings, indent=2, default=str))
+    write(folder / "environment.json", json.dumps(surroundings, indent=2))
+    write(folder / "metrics.jsonl", "".join(json.dumps(row, default=_plain) + "\n" for row in report.metrics))
     summary = {
         "verdict": report.verdict,
         "because": report.because,
         "numbers": report.numbers,
         "seconds": seconds,
+        "source": source,
+        "default": config == type(config)(),
     }
-    _write(folder / "report.json", json.dumps(summary, indent=2, default=_plain))
+    write(folder / "report.json", json.dumps(summary, indent=2, default=_plain))
+    (folder / "thumbnail.png").unlink(missing_ok=True)
+    for figure in list(report.figures.values())[:1]:
+        figure.savefig(folder / "thumbnail.png", format="png", dpi=60)
     drawings = {}
     for figure_name, figure in report.figures.items():
         svg = _svg(figure)
-        _write(folder / f"{figure_name}.svg", svg)
+        write(folder / f"{figure_name}.svg", svg)
         drawings[figure_name.replace("_", " ")] = svg[svg.index("<svg") :]
-    page = (
-        _templates()
-        .get_template("page.html")
-        .render(
-            name=name,
-            claim=claim,
-            report=report,
-            figures=drawings,
-            settings=settings,
-            environment=surroundings,
-            seconds=seconds,
-        )
+    page = render(
+        "page.html",
+        name=name,
+        claim=claim,
+        report=report,
+        figures=drawings,
+        settings=settings,
+        environment=surroundings,
+        seconds=seconds,
     )
-    _write(folder / "index.html", page)
+    write(folder / "index.html", page)
     return folder / "index.html"
 
 
@@ -141,7 +146,7 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """Replace the file as a whole, so that an interrupted run leaves the old one."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
@@ -154,13 +159,14 @@ def _svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def _templates() -> Environment:
+def render(template: str, **values: Any) -> str:
+    """A page from one of the templates."""
     loader = PackageLoader("experiments", "templates")
     environment = Environment(
         loader=loader, autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["number"] = _number
-    return environment
+    return environment.get_template(template).render(**values)
 
 
 def _number(value: Any) -> str:

@@ -41,6 +41,7 @@ def test_saving_writes_every_file_and_one_page_that_needs_no_network(tmp_path):
         "loss_curve.svg",
         "metrics.jsonl",
         "report.json",
+        "thumbnail.png",
     ]
     html = page.read_text()
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*\"", html)
