@@ -211,7 +211,10 @@ def run(config: Config) -> Report:
         + ", ".join(f"{name} {value:.1e}" for name, value in floor.items()),
         figures={
             "descent_on_a_bowl": curves(
-                {f"rate {rate}": path[:9] for rate, path in iterates.items()}, x="iterate", y="theta"
+                {f"rate {rate}": path[:9] for rate, path in iterates.items()},
+                x="steps",
+                y="theta",
+                at=np.arange(9),
             ),
             "loss_by_rate": figure,
             "noise_floor": curves(means, x="step", y="excess of the expected loss", log="xy"),
