@@ -94,7 +94,7 @@ def card_of(name: str, claim: str, folder: Path, error: str = "") -> Card:
         return Card(
             name, topic, title, cited(claim), "not run", error or "there is no result yet", None, None
         )
-    small = folder / "thumbnail.png"
+    pictures = [*folder.glob("thumbnail.png"), *sorted(folder.glob("*.svg"))]
     return Card(
         name,
         topic,
@@ -102,7 +102,7 @@ def card_of(name: str, claim: str, folder: Path, error: str = "") -> Card:
         cited(claim),
         found["verdict"],
         found["because"],
-        f"{name}/{small.name}" if small.is_file() else None,
+        f"{name}/{pictures[0].name}" if pictures else None,
         found["seconds"],
     )
 
