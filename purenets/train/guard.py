@@ -1,8 +1,8 @@
 """A training that stops where it first went wrong, and says where.
 
-To watch every value would slow a step down. A guarded step returns one boolean more than the step itself, which is read
-while the next one runs. Only where it tells that something became infinite or NaN is the step run once more, in pieces
-(``nonfinite.py``).
+To watch every value would slow a step down. A guard compares whole TrainStates now and then, in a program beside that
+of the step. Only where something became infinite or NaN are the steps in between taken again to find the first that
+failed, and that one is run in pieces (``nonfinite.py``).
 """
 
 from __future__ import annotations
@@ -36,51 +36,81 @@ class NonFiniteError(FloatingPointError):
 
 
 class Guarded:
-    """A step for a loop of your own, that raises where it gives a value that is not finite; see :func:`guarded`."""
+    """A step for a loop of your own, that raises where it gave a value that is not finite; see :func:`guarded`."""
 
-    def __init__(self, step: Step) -> None:
-        self.step = step
-        self._run = jax.jit(lambda ts, batch: _checked(step, ts, batch))
-        self._waiting: tuple[jax.Array, TrainState, Any] | None = None
+    def __init__(self, step: Step, every: int) -> None:
+        self.step, self.every = step, every
+        self._run = jax.jit(lambda ts, batch: step(ts, batch))
+        self._batches: list[Any] = []
+        # The TrainState before those batches, and the one after.
+        self._start: TrainState | None = None
+        self._end: Any = None
+        self._waiting: tuple[jax.Array, TrainState, list[Any]] | None = None
 
     def __call__(self, ts: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        """Take one step, compiled, and look at the one before.
+        """Take one step, compiled.
 
         Raises:
-            NonFiniteError: the step before gave a value that is not finite.
+            NonFiniteError: a step before gave a value that is not finite.
         """
-        after, metrics, bad = self._run(ts, batch)
-        before, self._waiting = self._waiting, (bad, ts, batch)
-        self._look(before)
+        start = ts if self._start is None else self._start
+        after, metrics = self._run(ts, batch)
+        self._look()
+        self._batches.append(batch)
+        self._start, self._end = start, after
+        if len(self._batches) == self.every:
+            self._ask(start, after)
         return after, metrics
 
     def finish(self) -> None:
-        """Look at the last step as well.
+        """Look at the last steps as well.
 
         Raises:
-            NonFiniteError: it gave a value that is not finite.
+            NonFiniteError: one of them gave a value that is not finite.
         """
-        before, self._waiting = self._waiting, None
-        self._look(before)
+        self._look()
+        if self._start is not None:
+            self._ask(self._start, self._end)
+        self._look()
 
-    def _look(self, taken: tuple[jax.Array, TrainState, Any] | None) -> None:
-        if taken is not None and bool(taken[0]):
-            self._waiting = None
-            _, ts, batch = taken
-            raise NonFiniteError(locate_nonfinite(self.step, ts, batch), ts, batch)
+    def _ask(self, start: TrainState, end: TrainState) -> None:
+        """Begin to find out about the last steps, without waiting for them."""
+        self._waiting = (_became_nonfinite(start, end), start, self._batches)
+        self._start, self._batches = None, []
+
+    def _look(self) -> None:
+        taken, self._waiting = self._waiting, None
+        if taken is None or not bool(taken[0]):
+            return
+        _, ts, batches = taken
+        self._start, self._batches = None, []
+        for batch in batches:
+            after, _ = self._run(ts, batch)
+            if bool(_became_nonfinite(ts, after)):
+                raise NonFiniteError(locate_nonfinite(self.step, ts, batch), ts, batch)
+            ts = after
+        raise NonFiniteError(None, taken[1], batches)
 
 
-def guarded(step: Step) -> Guarded:
-    """The step, compiled, which stops a loop where it first gives a value that is not finite, and says where.
+def guarded(step: Step, *, every: int = 10) -> Guarded:
+    """The step, compiled, which stops a loop where it first gave a value that is not finite, and says where.
 
-    It does not wait for the step: each call looks at the one before, so call ``finish()`` after the last. The
-    TrainState and batch of one step are kept meanwhile. What counts is the TrainState that comes out:
-    infinities that were there before are left alone, such as a best loss to start from, and a scaled step that
-    overflows is no failure.
+    The program that runs is that of the step itself. After ``every`` steps another one compares the TrainState
+    with that of so many steps before, and its answer is read one step later; the steps are then taken again, one
+    by one, to find the first that failed. One TrainState and the batches are kept for that. Call ``finish()``
+    after the last step.
+
+    What counts is the TrainState that comes out: infinities that were there before are left alone, such as a best
+    loss to start from, and a scaled step that overflows is no failure.
+
+    Args:
+        step: of :func:`~purenets.train.step.make_step`.
+        every: after how many steps to look.
 
     Raises:
-        TypeError: it is no step of :func:`~purenets.train.step.make_step`, which can be run in pieces.
-        NonFiniteError: (when called) the step before gave a value that is not finite.
+        TypeError: it is no step of ``make_step``, which can be run in pieces.
+        ValueError: ``every`` is less than 1.
+        NonFiniteError: (when called) a step before gave a value that is not finite.
 
     >>> import optax, purenets as pn
     >>> model = pn.dense(2, 1)
@@ -95,7 +125,9 @@ def guarded(step: Step) -> Guarded:
     """
     if not callable(getattr(step, "objective", None)):
         raise TypeError(f"guarded needs a step of make_step, got {describe(step)}")
-    return Guarded(step)
+    if every < 1:
+        raise ValueError(f"guarded needs to look after 1 step at least, got every={every}")
+    return Guarded(step, every)
 
 
 def guard_fit(step: Step, ts: TrainState, data: Any, *, batch_size: int, shuffle: bool = True) -> Callback:
@@ -109,7 +141,7 @@ def guard_fit(step: Step, ts: TrainState, data: Any, *, batch_size: int, shuffle
         NonFiniteError: (when called) the epoch ended with a value that is not finite.
     """
     last = [ts]
-    careful = guarded(step)
+    careful = guarded(step, every=1)
 
     def callback(epoch: Epoch) -> None:
         if not bool(_became_nonfinite(last[0], epoch.ts)):
@@ -127,11 +159,6 @@ def guard_fit(step: Step, ts: TrainState, data: Any, *, batch_size: int, shuffle
         raise NonFiniteError(None, last[0], data)
 
     return callback
-
-
-def _checked(step: Step, ts: TrainState, batch: Any) -> tuple[TrainState, Metrics, jax.Array]:
-    after, metrics = step(ts, batch)
-    return after, metrics, _became_nonfinite(ts, after)
 
 
 @jax.jit

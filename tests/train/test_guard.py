@@ -162,22 +162,30 @@ def fading(rate=3.0):
 
 
 @pytest.mark.covers("X06", "G15")
-def test_a_loop_stops_one_step_late_and_names_the_step_that_failed():
+@pytest.mark.parametrize("every", [1, 4, 1000])
+def test_a_loop_stops_and_names_the_step_that_failed_however_seldom_it_looks(every):
     step, ts = fading()
-    plain, steps, states = jax.jit(step), 0, [ts]
+    plain, states = jax.jit(step), [ts]
     while np.isfinite(states[-1].params["dense"]["kernel"]).all():
         states.append(plain(states[-1], BATCH)[0])
-        steps += 1
-    careful, now = guarded(step), ts
-    for _ in range(steps):
-        now, _ = careful(now, BATCH)
-    with pytest.raises(NonFiniteError, match=f"not finite in step {steps - 1}: ") as caught:
-        careful(now, BATCH)
-    assert caught.value.report.step == steps - 1
-    np.testing.assert_array_equal(
-        caught.value.ts.params["dense"]["kernel"], states[-2].params["dense"]["kernel"]
-    )
-    assert caught.value.batch is BATCH
+    failed = len(states) - 2
+    careful, now, error = guarded(step, every=every), ts, None
+    for taken in range(failed + 10):
+        try:
+            now, _ = careful(now, BATCH)
+        except NonFiniteError as raised:
+            error = raised
+            break
+    if error is None:
+        with pytest.raises(NonFiniteError) as caught:
+            careful.finish()
+        error = caught.value
+    assert str(error).startswith(f"not finite in step {failed}: ")
+    # The steps up to the next look, and one more, which runs while the answer is read.
+    assert taken == min((failed // every + 1) * every, failed + 9)
+    assert error.report.step == failed
+    jax.tree.map(np.testing.assert_array_equal, error.ts.params, states[failed].params)
+    assert error.batch is BATCH
     careful.finish()
 
 
@@ -236,7 +244,9 @@ def test_fit_goes_on_where_all_is_finite():
     jax.tree.map(np.testing.assert_array_equal, end.params, expected.params)
 
 
-def test_what_is_no_step_is_refused():
+def test_what_is_no_step_is_refused_and_to_look_never_makes_no_sense():
+    with pytest.raises(ValueError, match="look after 1 step at least, got every=0"):
+        guarded(problem(models.mlp((3, 2)))[0], every=0)
     with pytest.raises(TypeError, match="guarded needs a step of make_step, got function"):
         guarded(lambda ts, batch: (ts, {}))
 
