@@ -8,6 +8,7 @@ the cube of their number: a picture of 50 x 50 pixels has 3,126,250 of degree 2 
 units has 40,033 parameters.
 
 Refuted if with the most inputs a polynomial is as good as the network within a point, or if with the fewest none is.
+Left open if with the most the network is better by less than two standard errors over the seeds.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ from purenets.theory import count_parameters
 class Config:
     """Settings of the run."""
 
-    inputs: tuple[int, ...] = (2, 4, 7, 10)
+    inputs: tuple[int, ...] = (2, 5, 8)
     degrees: tuple[int, ...] = (1, 2, 3)
-    penalties: tuple[float, ...] = (1e-3, 1e-1, 1.0)
-    newton: int = 15
+    penalties: tuple[float, ...] = (1e-2, 1e-1)
+    newton: int = 10
     """Steps of Newton's method."""
     hidden: int = 16
     steps: int = 1000
     """Of Adam, each over all points."""
     examples: int = 400
-    seeds: int = 4
+    seeds: int = 6
 
 
 def sample(key: jax.Array, inputs: int, n: int) -> tuple[jax.Array, jax.Array]:
@@ -69,7 +70,7 @@ def polynomial(
     key: jax.Array, penalty: Any, inputs: int, degree: int, config: Config
 ) -> tuple[Params, jax.Array]:
     """The logistic model, and its share of new points that is right."""
-    (x, y), (new, labels) = divided(key, inputs, config)
+    (x, y), (new, labels) = divided(jax.random.split(key)[0], inputs, config)
     params = fit_logistic(
         polynomial_features(x, degree), y.astype(x.dtype), penalty=penalty, steps=config.newton
     )
@@ -100,16 +101,19 @@ def monomials(inputs: int, degree: int) -> int:
 
 
 def decide(polynomials: np.ndarray, networks: np.ndarray) -> Verdict:
-    """By the shares that are right, ``[inputs, degrees]`` and ``[inputs]``, from the fewest inputs to the most."""
-    best = polynomials.max(1)
-    return verdict(bool(best[0] >= networks[0] - 0.01 and best[-1] < networks[-1] - 0.01))
+    """By the shares that are right, ``[inputs, degrees, seeds]`` and ``[inputs, seeds]``, fewest inputs first."""
+    few = polynomials[0].mean(1).max() - networks[0].mean()
+    ahead = networks[-1] - polynomials[-1][polynomials[-1].mean(1).argmax()]
+    noise = ahead.std(ddof=1) / np.sqrt(len(ahead))
+    holds = bool(few >= -0.01 and ahead.mean() > 0.01)
+    return verdict(holds, enough=not holds or bool(ahead.mean() > 2 * noise))
 
 
 def run(config: Config) -> Report:
     """Fit both for each number of inputs."""
     keys = lambda: jax.random.split(jax.random.key(0), config.seeds)  # the same seeds for all
-    polynomials = np.zeros((len(config.inputs), len(config.degrees)))
-    networks = np.zeros(len(config.inputs))
+    polynomials = np.zeros((len(config.inputs), len(config.degrees), config.seeds))
+    networks = np.zeros((len(config.inputs), config.seeds))
     rows: list[list[Any]] = []
     drawn: dict[str, Any] = {}
     for i, inputs in enumerate(config.inputs):
@@ -119,7 +123,7 @@ def run(config: Config) -> Report:
             with jax.enable_x64(True):
                 found = [fit(keys(), penalty) for penalty in config.penalties]
             params, right = max(found, key=lambda pair: float(pair[1].mean()))
-            polynomials[i, j] = right.mean()
+            polynomials[i, j] = right
             rows.append(
                 [
                     inputs,
@@ -132,7 +136,7 @@ def run(config: Config) -> Report:
             if inputs == 2:
                 drawn[f"degree {degree}"] = jax.tree.map(lambda leaf: leaf[0].astype(np.float32), params)
         params, right = jax.jit(jax.vmap(lambda key, n=inputs: network(key, n, config)))(keys())
-        networks[i] = right.mean()
+        networks[i] = right
         sizes = (inputs, config.hidden, 1)
         rows.append(
             [
@@ -145,39 +149,42 @@ def run(config: Config) -> Report:
         )
     by_inputs, panel = axes("inputs", "share of new points right (mean of the seeds)")
     for j, degree in enumerate(config.degrees):
-        panel.plot(config.inputs, polynomials[:, j], marker="o", label=f"degree {degree}")
-    panel.plot(config.inputs, networks, "k-", marker="s", label=f"{config.hidden} units")
+        panel.plot(config.inputs, polynomials[:, j].mean(1), marker="o", label=f"degree {degree}")
+    panel.plot(config.inputs, networks.mean(1), "k-", marker="s", label=f"{config.hidden} units")
     panel.legend(frameon=False)
     figures = {"accuracy_by_inputs": by_inputs}
     if drawn:
         figures["polynomials_of_two_inputs"], panels = axes(
             "x1", "x2", columns=len(drawn), width=10, height=3.4
         )
-        key = jax.random.split(jax.random.key(0), config.seeds)[0]
+        key = jax.random.split(keys()[0])[0]
         points = [np.asarray(part)[:150] for part in divided(key, 2, config).train]
-        for panel, (name, params) in zip(panels[0], drawn.items(), strict=True):
+        for panel, (name, params) in zip(np.ravel(panels), drawn.items(), strict=True):
             degree = int(name.split()[1])
             shown = lambda xs, p=params, d=degree: jax.nn.sigmoid(polynomial_logits(p, xs, d)[:, 0])
             boundary(panel, shown, *points, title=name)
-    many = [[n, monomials(n, 2), monomials(n, 3), count_parameters((n, 16, 1))] for n in (2, 10, 100, 2500)]
+    counts = [[n, monomials(n, 2), monomials(n, 3), count_parameters((n, 16, 1))] for n in (2, 10, 100, 2500)]
+    few, many = (float(polynomials[place].mean(1).max()) for place in (0, -1))
     fewest, most = config.inputs[0], config.inputs[-1]
     parameters = monomials(most, config.degrees[-1])
     return Report(
         numbers={
-            f"best polynomial of {fewest} inputs": float(polynomials[0].max()),
-            f"network of {fewest} inputs": float(networks[0]),
-            f"best polynomial of {most} inputs": float(polynomials[-1].max()),
-            f"network of {most} inputs": float(networks[-1]),
+            f"best polynomial of {fewest} inputs": few,
+            f"network of {fewest} inputs": float(networks[0].mean()),
+            f"best polynomial of {most} inputs": many,
+            f"network of {most} inputs": float(networks[-1].mean()),
             f"parameters of degree {config.degrees[-1]} in {most} inputs": parameters,
             f"parameters of the network of {most} inputs": count_parameters((most, config.hidden, 1)),
             "monomials of degree 2 of 2,500 pixels": count_monomials(2500, 2),
         },
         verdict=decide(polynomials, networks),
-        because=f"with {fewest} inputs the best polynomial is right on {polynomials[0].max():.1%} and the network on "
-        f"{networks[0]:.1%}; with {most} inputs {polynomials[-1].max():.1%} and {networks[-1]:.1%}",
+        because=f"with {fewest} inputs the best polynomial is right on {few:.1%} and the network on "
+        f"{networks[0].mean():.1%}; with {most} inputs {many:.1%} and {networks[-1].mean():.1%}",
         figures=figures,
         tables={
             "Share of new points right": Table(["inputs", "model", "parameters", "mean", "least seed"], rows),
-            "Parameters by inputs": Table(["inputs", "degree 2", "degree 3", "a network of 16 units"], many),
+            "Parameters by inputs": Table(
+                ["inputs", "degree 2", "degree 3", "a network of 16 units"], counts
+            ),
         },
     )
