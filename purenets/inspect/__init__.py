@@ -1,16 +1,25 @@
 """Looking inside: what a model holds and costs, and what its loss is like."""
 
 from purenets.inspect.cost import flops, flops_by_scope
+from purenets.inspect.dtypes import DtypeRow, Dtypes, dtypes
+from purenets.inspect.half_precision import half_precision_by_scope
 from purenets.inspect.landscape import filter_normalized_direction, landscape, roughness
+from purenets.inspect.step_cost import StepCost, step_cost
 from purenets.inspect.summary import Summary, SummaryRow, summary
 
 __all__ = [
+    "DtypeRow",
+    "Dtypes",
+    "StepCost",
     "Summary",
     "SummaryRow",
+    "dtypes",
     "filter_normalized_direction",
     "flops",
     "flops_by_scope",
+    "half_precision_by_scope",
     "landscape",
     "roughness",
+    "step_cost",
     "summary",
 ]
