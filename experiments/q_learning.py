@@ -1,6 +1,6 @@
 """Learning by trial and error in a table comes to the values that are computed where the world is known.
 
-Catalogue row D04 and decision DEC-25 (Watkins 1989; Bellman 1957): the field to cross is our own, since only a table
+Catalogue row D04 (Watkins 1989; Bellman 1957): the field to cross is our own, since only a table
 of learned values is printed and not the world they come from. Q-learning is run over many seeds and two amounts of
 exploration, and compared with value iteration, and value iteration with the closed form ``-(1 - g^k) / (1 - g)``
 for a state k steps from the goal. The printed table is read by its greedy policy.
