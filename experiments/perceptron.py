@@ -141,7 +141,7 @@ def run(config: Config) -> Report:
         verdict=decide(found["updates"], found["bound"], found["separated"], periods, clean),
         because=f"{found['separated'].sum()} of {len(gaps)} sets are separated, after {share.max():.0%} of the bound "
         f"at most; over XOR {sum(p > 0 for p in periods)} of {config.runs} runs come back to weights they had, "
-        f"every {max(periods)} passes or sooner, and {clean} passes are without a mistake",
+        f"after {max(periods)} passes at the latest, and {clean} passes are without a mistake",
         figures={"updates_by_bound": figure, "mistakes_on_xor": cycle},
         tables={
             "Updates by gap": Table(
