@@ -18,7 +18,18 @@ from purenets.layer import Key, Layer, Params, State, as_layer
 from purenets.lift import wrapper
 from purenets.paths import Where, flatten, matching, unflatten
 
-__all__ = ["abstract", "check", "edit", "inside", "layer_paths", "out_shape", "outline", "tap", "taps"]
+__all__ = [
+    "abstract",
+    "check",
+    "edit",
+    "inside",
+    "layer_paths",
+    "layers_by_path",
+    "out_shape",
+    "outline",
+    "tap",
+    "taps",
+]
 
 
 def layer_paths(model: Layer) -> list[str]:
@@ -31,6 +42,15 @@ def layer_paths(model: Layer) -> list[str]:
     found = []
     for name, part in model.parts.items():
         found += [name, *(f"{name}/{inner}" for inner in layer_paths(part))]
+    return found
+
+
+def layers_by_path(model: Layer) -> dict[str, Layer]:
+    """Every layer inside the model by its path, outer before inner; the model itself is not among them."""
+    found: dict[str, Layer] = {}
+    for name, part in model.parts.items():
+        found[name] = part
+        found.update({f"{name}/{path}": layer for path, layer in layers_by_path(part).items()})
     return found
 
 

@@ -26,6 +26,7 @@ _ARITHMETIC = frozenset(
 _REDUCTIONS = frozenset(
     """reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or argmax argmin""".split()  # noqa: SIM905
 )
+_ADDED = ("", "checkpoint", "rematted_computation")  # what JAX itself puts between the names
 _TRANSFORMS = re.compile(r"\w+\(|\)")
 
 
@@ -56,8 +57,7 @@ def scopes_of(program: Any) -> dict[str, int]:
 
 def _count(jaxpr: Any, outer: str) -> Iterator[tuple[str, int]]:
     for eqn in jaxpr.eqns:
-        own = _TRANSFORMS.sub("", str(eqn.source_info.name_stack))
-        scope = "/".join(part for part in (outer, own) if part)
+        scope = _scope(outer, _TRANSFORMS.sub("", str(eqn.source_info.name_stack)))
         inner = _inner(eqn)
         if not inner:
             if count := _of_equation(eqn):
@@ -69,6 +69,15 @@ def _count(jaxpr: Any, outer: str) -> Iterator[tuple[str, int]]:
         for part in inner:
             for where, count in _count(part, scope):
                 yield where, times * count
+
+
+def _scope(outer: str, own: str) -> str:
+    """The whole path of an equation inside another."""
+    parts = [part for part in own.split("/") if part not in _ADDED]
+    half = len(parts) // 2
+    if parts and parts[:half] == parts[half:]:
+        parts = parts[half:]  # the backward pass of ``jax.checkpoint`` has its place twice
+    return "/".join([*([outer] if outer else []), *parts])
 
 
 def _inner(eqn: Any) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from purenets.inspect.cost import scopes_of
 from purenets.inspect.table import text_table
 from purenets.layer import Layer
 from purenets.paths import Where, flatten, matching
-from purenets.surgery import abstract, edit, tap, taps
+from purenets.surgery import abstract, edit, layers_by_path, tap, taps
 
 __all__ = ["Summary", "SummaryRow", "summary"]
 
@@ -163,7 +163,7 @@ def summary(
 
     both = scopes_of(jax.make_jaxpr(slope)(params, state, shapes, traced, key)) if leaves else forward
     rows = []
-    for path, layer in [("", model), *_walk(model, "")]:
+    for path, layer in {"": model, **layers_by_path(model)}.items():
         own = {name: leaf for name, leaf in leaves.items() if not path or name.startswith(path + "/")}
         before, after = (_under(path, counts) for counts in (forward, both))
         rows.append(
@@ -180,13 +180,6 @@ def summary(
             )
         )
     return Summary(tuple(rows))
-
-
-def _walk(layer: Layer, path: str) -> Iterator[tuple[str, Layer]]:
-    for name, part in layer.parts.items():
-        here = f"{path}/{name}" if path else name
-        yield here, part
-        yield from _walk(part, here)
 
 
 def _under(path: str, counts: dict[str, int]) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from purenets.errors import describe
 from purenets.layer import Key, Layer
@@ -34,7 +34,7 @@ __all__ = ["Placement", "on_mesh", "place", "start_on"]
 class Placement:
     """Where a TrainState and its batches lie."""
 
-    mesh: Mesh
+    mesh: Mesh | AbstractMesh
     rules: Rules = DATA_PARALLEL
     fully: str | None = None
     batch: str | tuple[str, ...] = "data"
@@ -68,7 +68,7 @@ class Placement:
         return jax.tree.map(lambda _: sharding, batch)
 
 
-def _replicas(mesh: Mesh, batch: str | tuple[str, ...]) -> int:
+def _replicas(mesh: Mesh | AbstractMesh, batch: str | tuple[str, ...]) -> int:
     names = (batch,) if isinstance(batch, str) else batch
     size = 1
     for name, count in mesh.shape.items():

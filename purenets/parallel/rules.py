@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from purenets.errors import describe
 from purenets.paths import leaf_paths, matching, path_of, path_regex
 
-__all__ = ["DATA_PARALLEL", "RESNET_RULES", "TRANSFORMER_RULES", "Rules", "shardings"]
+__all__ = ["DATA_PARALLEL", "LLAMA_RULES", "RESNET_RULES", "TRANSFORMER_RULES", "Rules", "shardings"]
 
 P = PartitionSpec
 Rules: TypeAlias = Sequence[tuple[str, PartitionSpec]]
@@ -32,18 +32,23 @@ Rules: TypeAlias = Sequence[tuple[str, PartitionSpec]]
 DATA_PARALLEL: Rules = ()
 """Nothing spread but the batch."""
 
-TRANSFORMER_RULES: Rules = (
+LLAMA_RULES: Rules = (
     ("**/{query,key,value}/kernel", P(None, "model", None)),
-    ("**/{query,key,value}/bias", P("model", None)),
     ("**/{attention,cross}/out/kernel", P("model", None, None)),
     ("**/{up,gate}/kernel", P(None, "model")),
-    ("**/{up,gate}/bias", P("model")),
     ("**/down/kernel", P("model", None)),
 )
 """Heads and hidden units over ``model`` (Shoeybi et al. 2019): one sum over devices after each part of a block.
 
-For the Transformers of :mod:`purenets.models`.
+For the Transformers of :mod:`purenets.models` that have no biases, such as ``models.llama``.
 """
+
+TRANSFORMER_RULES: Rules = (
+    *LLAMA_RULES,
+    ("**/{query,key,value}/bias", P("model", None)),
+    ("**/{up,gate}/bias", P("model")),
+)
+"""The same for those that have biases, such as ``models.gpt``."""
 
 RESNET_RULES: Rules = (
     ("**/conv_1/kernel", P(None, None, None, "model")),
@@ -56,7 +61,12 @@ SMALL = 2**13
 
 
 def shardings(
-    tree: Any, mesh: Mesh, rules: Rules = DATA_PARALLEL, *, fully: str | None = None, strict: bool = True
+    tree: Any,
+    mesh: Mesh | AbstractMesh,
+    rules: Rules = DATA_PARALLEL,
+    *,
+    fully: str | None = None,
+    strict: bool = True,
 ) -> Any:
     """A ``NamedSharding`` for each leaf of a tree of arrays or ``ShapeDtypeStruct``.
 
@@ -100,7 +110,7 @@ def _names(entry: Any) -> tuple[str, ...]:
     return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
 
 
-def _aligned(path: str, leaf: Any, spec: PartitionSpec, mesh: Mesh, strict: bool) -> list[Any]:
+def _aligned(path: str, leaf: Any, spec: PartitionSpec, mesh: Mesh | AbstractMesh, strict: bool) -> list[Any]:
     """The spec for all axes of the leaf, its entries being those of the last ones."""
     shape = leaf.shape
     entries = [None] * (len(shape) - len(spec)) + list(spec)

@@ -81,6 +81,18 @@ def test_the_scopes_of_a_model_are_the_paths_of_its_layers_also_backward():
     assert both["blocks/mix"] >= forward["blocks/mix"] + 5 * 2 * (2 * 2 * 4 * 4)
 
 
+def test_what_is_computed_again_counts_for_the_layer_whose_it_is():
+    block = pn.serial(up=pn.dense(4, 8), tanh=jnp.tanh, down=pn.dense(8, 4))
+    again, plain = (
+        flops_by_scope(fns[1], *args)
+        for fns, args in (programs(pn.serial(block=b), shape(2, 4)) for b in (pn.remat(block), block))
+    )
+    assert {name.split("/")[0] for name in again} <= {"", "block"}
+    assert set(again) - {""} == {"block/up", "block/down"}
+    # A product of a second forward pass, and nothing for the last product, which no gradient needs.
+    assert again["block/up"] >= plain["block/up"] + 2 * 2 * 4 * 8
+
+
 def test_depth_adds_the_same_operations_for_each_block():
     one, two, six = (
         flops(
