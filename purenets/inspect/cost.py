@@ -57,7 +57,8 @@ def scopes_of(program: Any) -> dict[str, int]:
 
 def _count(jaxpr: Any, outer: str) -> Iterator[tuple[str, int]]:
     for eqn in jaxpr.eqns:
-        scope = _scope(outer, _TRANSFORMS.sub("", str(eqn.source_info.name_stack)))
+        own = _TRANSFORMS.sub("", str(eqn.source_info.name_stack))
+        scope = _scope(outer, own, again=eqn.primitive.name.startswith(("remat", "checkpoint")))
         inner = _inner(eqn)
         if not inner:
             if count := _of_equation(eqn):
@@ -71,11 +72,11 @@ def _count(jaxpr: Any, outer: str) -> Iterator[tuple[str, int]]:
                 yield where, times * count
 
 
-def _scope(outer: str, own: str) -> str:
+def _scope(outer: str, own: str, again: bool) -> str:
     """The whole path of an equation inside another."""
     parts = [part for part in own.split("/") if part not in _ADDED]
     half = len(parts) // 2
-    if parts and parts[:half] == parts[half:]:
+    if again and parts[:half] == parts[half:]:
         parts = parts[half:]  # the backward pass of ``jax.checkpoint`` has its place twice
     return "/".join([*([outer] if outer else []), *parts])
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from purenets.inspect.cost import _TRANSFORMS, _inner
+from purenets.inspect.cost import _inner, _scope
 
 __all__ = ["half_precision_by_scope"]
 
@@ -42,8 +42,7 @@ def half_precision_by_scope(fn: Callable[..., Any], *args: Any) -> dict[str, dic
 
 def _delicate(jaxpr: Any, outer: str) -> Iterator[tuple[str, str, str]]:
     for eqn in jaxpr.eqns:
-        own = _TRANSFORMS.sub("", str(eqn.source_info.name_stack))
-        scope = "/".join(part for part in (outer, own) if part)
+        scope = _scope(outer, str(eqn.source_info.name_stack))
         for inner in _inner(eqn):
             yield from _delicate(inner, scope)
         dtypes = [str(getattr(var.aval, "dtype", "")) for var in eqn.outvars]

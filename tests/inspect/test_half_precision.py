@@ -56,9 +56,11 @@ def test_losses_of_outputs_in_half_precision_compute_in_float32(loss, y, half):
     assert half_precision_by_scope(loss, jnp.ones((4, 3), half), y) == {}
 
 
-def test_a_layer_that_sums_in_half_precision_is_named_by_its_path():
+@pytest.mark.parametrize("remat", [False, True], ids=["plain", "remat"])
+def test_a_layer_of_half_precision_is_named_by_its_path(remat):
     block = pn.serial(dense=pn.dense(8, 8), soft=softmax)
-    model = pn.serial(body=pn.cast(pn.repeat(block, 3), pn.Policy()), head=pn.serial(soft=softmax))
+    body = pn.cast(pn.repeat(block, 3, remat=remat), pn.Policy())
+    model = pn.serial(body=body, head=pn.serial(soft=softmax))
     assert of(model, SEQUENCE) == {"body/soft": {"exp": "bfloat16"}}
 
 
