@@ -12,12 +12,15 @@ from typing import Any
 
 import jax
 
-from purenets.inspect.cost import _inner, _scope
+from purenets.inspect.cost import _TRANSFORMS, _inner
 
 __all__ = ["half_precision_by_scope"]
 
 _POWERS = {"exp", "exp2", "expm1", "log", "log1p", "pow", "rsqrt", "cbrt"}
 _SUMS = {"reduce_sum", "reduce_prod", "reduce_window_sum", "cumsum", "cumprod", "cumlogsumexp"}
+
+_ADDED = ("", "checkpoint", "rematted_computation")
+"""What JAX itself puts between the names of layers."""
 
 
 def half_precision_by_scope(fn: Callable[..., Any], *args: Any) -> dict[str, dict[str, str]]:
@@ -42,7 +45,8 @@ def half_precision_by_scope(fn: Callable[..., Any], *args: Any) -> dict[str, dic
 
 def _delicate(jaxpr: Any, outer: str) -> Iterator[tuple[str, str, str]]:
     for eqn in jaxpr.eqns:
-        scope = _scope(outer, str(eqn.source_info.name_stack))
+        own = _TRANSFORMS.sub("", str(eqn.source_info.name_stack)).split("/")
+        scope = "/".join(part for part in (outer, *own) if part not in _ADDED)
         for inner in _inner(eqn):
             yield from _delicate(inner, scope)
         dtypes = [str(getattr(var.aval, "dtype", "")) for var in eqn.outvars]
