@@ -38,6 +38,10 @@ TOPICS = {
 """Topic: the names of its experiments."""
 
 
+PATIENCE = 1800
+"""Seconds after which an experiment is stopped; at its default settings each takes less than four minutes."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What to run, and where the results are."""
@@ -128,6 +132,25 @@ def write_gallery(cards: Sequence[Card], results: Path) -> Path:
     return results / "index.html"
 
 
+def _run(name: str, results: Path) -> str:
+    """Run one in a process of its own; returns what went wrong, or nothing."""
+    command = [sys.executable, "-m", "experiments", name, "--results", str(results.resolve())]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=Path(__file__).parent.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        return f"stopped after {PATIENCE} seconds"
+    if not done.returncode:
+        return ""
+    return done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it failed without a word"
+
+
 def run_all(claims: dict[str, str], settings: Settings) -> int:
     """Run what is to be run, one after another, and write the gallery after each; returns the exit status."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -156,11 +179,9 @@ def run_all(claims: dict[str, str], settings: Settings) -> int:
         task = progress.add_task("", total=len(chosen))
         for name in chosen:
             progress.update(task, description=name)
-            command = [sys.executable, "-m", "experiments", name, "--results", str(results)]
-            done = subprocess.run(command, cwd=here.parent, capture_output=True, text=True, check=False)
-            if done.returncode:
-                errors[name] = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it failed"
-                progress.console.print(f"{name}: {errors[name]}")
+            if error := _run(name, results):
+                errors[name] = error
+                progress.console.print(f"{name}: {error}")
             finish()
             progress.advance(task)
     print(finish())
