@@ -70,8 +70,9 @@ def simulate(neuron: LIF, current: jax.Array, dt: float) -> tuple[jax.Array, jax
     def step(carry: Any, now: jax.Array) -> Any:
         v, wait = carry
         goal = neuron.rest + neuron.resistance * now
-        v = jnp.where(wait > 0, neuron.reset, goal + (v - goal) * decay)
-        fired = spike(v - neuron.threshold) * (wait <= 0)
+        held = wait > dt / 2  # by half a step, since sums of dt are not exact
+        v = jnp.where(held, neuron.reset, goal + (v - goal) * decay)
+        fired = spike(v - neuron.threshold) * ~held
         wait = jnp.where(fired > 0, neuron.refractory, wait - dt)
         return (v * (1 - fired) + neuron.reset * fired, wait), (fired, v)
 

@@ -111,3 +111,12 @@ def test_networks_that_make_no_sense_are_refused():
         simulate_events(LIF(), np.ones((2, 2)), [], delay=0.0)
     with pytest.raises(ValueError, match=r"weights \[n, n\]"):
         simulate_events(LIF(), np.ones((2, 3)), [])
+
+
+@pytest.mark.parametrize("dt", [0.01, 0.02, 0.05, 0.25])
+def test_the_refractory_time_takes_its_number_of_steps_whatever_the_step(dt):
+    neuron = LIF(refractory=2.0)
+    spikes, _ = simulate(neuron, jnp.full(round(9 / dt), 1e6), dt)
+    # So large a current fires in the first step after the refractory time.
+    times = np.flatnonzero(np.asarray(spikes))
+    np.testing.assert_array_equal(np.diff(times), round(2.0 / dt) + 1)
