@@ -17,3 +17,5 @@ def test_the_code_of_the_readme_runs():
     rows = names["found"].rows(lambda accuracy: accuracy)
     assert np.allclose([row["rate"] for row in rows], [1e-3, 1e-2])
     assert len(names["ts"].params["dense_1"]["kernel"].sharding.device_set) == 8
+    assert names["costs"].fits
+    assert set(names["report"].loaded) == {"dense_1/kernel", "dense_1/bias", "head/kernel", "head/bias"}
