@@ -91,7 +91,7 @@ class Checkpoints:
 
         Raises:
             ValueError: there is no such metric as ``best``.
-            Exception: what went wrong with the last one written, which was not kept; earlier ones are untouched.
+            OSError: the last one could not be written, on a full disk for instance; earlier ones are untouched.
         """
         if self.best is not None and self.best not in metrics:
             raise ValueError(
@@ -106,8 +106,20 @@ class Checkpoints:
         }
 
     def wait(self) -> None:
-        """Until all is on disk, with its manifest."""
-        self._manager.wait_until_finished()
+        """Until all is on disk, with its manifest.
+
+        Raises:
+            OSError: as :meth:`save`.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            lost = ", ".join(map(str, self._pending))
+            self._pending.clear()
+            raise OSError(
+                f"the checkpoint after {lost} epochs could not be written to {self.folder}: "
+                f"{str(error).splitlines()[0]}; whole ones are there after {self.epochs() or 'none'}: make room, and go on with fit(resume=True)"
+            ) from error
         for epochs, leaves in self._pending.items():
             versions = {name: importlib.metadata.version(name) for name in ("jax", "orbax-checkpoint")}
             record = {"leaves": leaves, "versions": versions, "files": self._hashes(epochs)}

@@ -179,3 +179,38 @@ def test_asked_to_stop_it_saves_and_returns(tmp_path):
     assert kept.epochs()[-1] * 4 == steps < 100_000 * 4
     record = json.loads((tmp_path / "manifests" / f"{kept.epochs()[-1]}.json").read_text())
     assert record["versions"]["jax"] == jax.__version__
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of three million bytes, where one may be mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    try:
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], check=True, capture_output=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no file system can be mounted here")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_full_disk_loses_nothing_that_was_saved_and_says_what_happened(small_disk):
+    model, optimizer = pn.dense(500, 500), optim.sgd(1e-3)
+    ts = pn.start(model, optimizer, jax.random.key(0))
+    checkpoints = pn.Checkpoints(small_disk / "run", keep=9)
+    with pytest.raises(
+        OSError, match=r"could not be written to .*run: .*[Nn]o space left .*make room"
+    ) as failure:
+        for epochs in range(1, 9):
+            params = jax.tree.map(lambda leaf, e=epochs: leaf * e, ts.params)
+            checkpoints.save(epochs, ts._replace(params=params, step=ts.step + epochs), {"loss": 1.0})
+            checkpoints.wait()
+    whole = checkpoints.epochs()
+    assert 1 in whole
+    assert f"whole ones are there after {whole}" in str(failure.value)
+    # Whoever comes next finds them as they were.
+    restored = pn.Checkpoints(small_disk / "run", keep=9).restore(ts)
+    assert int(restored.step) == whole[-1]
+    np.testing.assert_array_equal(restored.params["kernel"], ts.params["kernel"] * whole[-1])
