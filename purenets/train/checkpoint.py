@@ -118,7 +118,8 @@ class Checkpoints:
             self._pending.clear()
             raise OSError(
                 f"the checkpoint after {lost} epochs could not be written to {self.folder}: "
-                f"{str(error).splitlines()[0]}; whole ones are there after {self.epochs() or 'none'}: make room, and go on with fit(resume=True)"
+                f"{str(error).splitlines()[0]}; whole ones are there after {self.epochs() or 'none'}: make room, and "
+                "go on with fit(resume=True)"
             ) from error
         for epochs, leaves in self._pending.items():
             versions = {name: importlib.metadata.version(name) for name in ("jax", "orbax-checkpoint")}

@@ -200,13 +200,15 @@ def test_a_full_disk_loses_nothing_that_was_saved_and_says_what_happened(small_d
     model, optimizer = pn.dense(500, 500), optim.sgd(1e-3)
     ts = pn.start(model, optimizer, jax.random.key(0))
     checkpoints = pn.Checkpoints(small_disk / "run", keep=9)
-    with pytest.raises(
-        OSError, match=r"could not be written to .*run: .*[Nn]o space left .*make room"
-    ) as failure:
+
+    def fill():
         for epochs in range(1, 9):
             params = jax.tree.map(lambda leaf, e=epochs: leaf * e, ts.params)
             checkpoints.save(epochs, ts._replace(params=params, step=ts.step + epochs), {"loss": 1.0})
             checkpoints.wait()
+
+    with pytest.raises(OSError, match=r"not be written to .*run: .*[Nn]o space left .*make room") as failure:
+        fill()
     whole = checkpoints.epochs()
     assert 1 in whole
     assert f"whole ones are there after {whole}" in str(failure.value)
