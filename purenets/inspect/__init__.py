@@ -1,6 +1,7 @@
 """Looking inside: what a model holds and costs, and what its loss is like."""
 
 from purenets.inspect.cost import flops, flops_by_scope
+from purenets.inspect.curvature import Eigenvalues, Estimate, hessian_eigenvalues, hessian_trace
 from purenets.inspect.dtypes import DtypeRow, Dtypes, dtypes
 from purenets.inspect.half_precision import half_precision_by_scope
 from purenets.inspect.landscape import filter_normalized_direction, landscape, roughness
@@ -10,6 +11,8 @@ from purenets.inspect.summary import Summary, SummaryRow, summary
 __all__ = [
     "DtypeRow",
     "Dtypes",
+    "Eigenvalues",
+    "Estimate",
     "StepCost",
     "Summary",
     "SummaryRow",
@@ -18,6 +21,8 @@ __all__ = [
     "flops",
     "flops_by_scope",
     "half_precision_by_scope",
+    "hessian_eigenvalues",
+    "hessian_trace",
     "landscape",
     "roughness",
     "step_cost",
