@@ -3,6 +3,7 @@
 from purenets.inspect.cost import flops, flops_by_scope
 from purenets.inspect.curvature import Eigenvalues, Estimate, hessian_eigenvalues, hessian_trace
 from purenets.inspect.dtypes import DtypeRow, Dtypes, dtypes
+from purenets.inspect.examples import neural_tangent_kernel, per_example_gradients, per_example_norms
 from purenets.inspect.half_precision import half_precision_by_scope
 from purenets.inspect.landscape import filter_normalized_direction, landscape, roughness
 from purenets.inspect.step_cost import StepCost, step_cost
@@ -24,6 +25,9 @@ __all__ = [
     "hessian_eigenvalues",
     "hessian_trace",
     "landscape",
+    "neural_tangent_kernel",
+    "per_example_gradients",
+    "per_example_norms",
     "roughness",
     "step_cost",
     "summary",
