@@ -30,7 +30,7 @@ TOPICS = {
     "optimizers": "optimizer_race amsgrad_counterexample adagrad_decay newton_vs_gd second_order_race",
     "depth": "symmetry init_depth sigmoid_depth exploding_gradients dead_relu batch_norm plain_vs_residual "
     "resnet_shortcuts scaled_shortcuts loss_landscape fat_vs_thin",
-    "pictures": "mnist_cnn cifar_resnet mlp_vs_cnn what_layers_see augmentation dropout",
+    "pictures and sounds": "raw_or_features mnist_cnn cifar_resnet mlp_vs_cnn what_layers_see augmentation dropout",
     "sequences": "char_lstm char_transformer gradient_flow_rnn_lstm exploding_rnn_clipping attention_vs_rnn "
     "linear_attention_cost positional_encoding translation",
     "precision": "half_precision",

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import purenets as pn
-from purenets import losses, models
+from purenets import losses, models, optim
 
 
 def collect(params, state, batch, key, train):
@@ -139,3 +139,18 @@ def test_data_that_make_no_batch_are_refused(data, batch_size, text):
     step, ts, _ = recorder(4)
     with pytest.raises(ValueError, match=text):
         pn.train(step, ts, data, epochs=1, batch_size=batch_size)
+
+
+@pytest.mark.covers("T21")
+@pytest.mark.skipif(jax.default_backend() == "cpu", reason="there is no accelerator")
+def test_training_on_an_accelerator_is_training_on_the_cpu():
+    model = pn.serial(pn.dense(4, 16), jnp.tanh, pn.dense(16, 1))
+    step = pn.make_step(pn.supervised(model, losses.squared_error), optim.adam(1e-2))
+    x = jax.random.normal(jax.random.key(0), (64, 4))
+    found = []
+    for device in (jax.devices()[0], jax.devices("cpu")[0]):
+        with jax.default_device(device):
+            ts = pn.start(model, step.optimizer, jax.random.key(1))
+            data = jax.device_put((x, x.sum(1, keepdims=True)), device)
+            found.append(pn.train(step, ts, data, epochs=5, batch_size=16)[1]["loss"])
+    np.testing.assert_allclose(found[0], jax.device_put(found[1], jax.devices()[0]), rtol=1e-3)
