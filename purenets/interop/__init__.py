@@ -1,0 +1,29 @@
+"""To and from other libraries: their models as layers, layers as their modules, and models as serialized programs.
+
+Each library is imported when its function is called, so none has to be installed. Optimizers need no conversion at
+all: ours *are* optax transformations whose states have optax's types, so a run that was begun with one goes on with
+the other, from the state as it is (``tests/interop/test_optax_handover.py``).
+"""
+
+from purenets.interop.convert import convert, inverse
+from purenets.interop.equinox import from_equinox
+from purenets.interop.haiku import from_haiku
+from purenets.interop.linen import from_linen
+from purenets.interop.lstm import lstm_from_flax, lstm_to_flax
+from purenets.interop.nnx import from_nnx
+from purenets.interop.programs import export, load_program
+from purenets.interop.to_linen import to_linen
+
+__all__ = [
+    "convert",
+    "export",
+    "from_equinox",
+    "from_haiku",
+    "from_linen",
+    "from_nnx",
+    "inverse",
+    "load_program",
+    "lstm_from_flax",
+    "lstm_to_flax",
+    "to_linen",
+]
