@@ -33,7 +33,7 @@ def from_equinox(build: Callable[[Any], Any], *, batch: str | None = "batch") ->
     Raises:
         ImportError: Equinox is not installed.
         TypeError: it is none of these.
-        RuntimeError: when called, in training without a key: the module draws random numbers.
+        ValueError: when called, in training without a key: the module draws random numbers.
 
     ::
 
@@ -87,8 +87,8 @@ def from_equinox(build: Callable[[Any], Any], *, batch: str | None = "batch") ->
             return output, state
         return output, {**state, **_apart(eqx, None, after)[1]}
 
-    hint = "write apply(params, state, x, key=jax.random.key(0), train=True)"
-    return foreign_layer(label, init, call, keywords, hint)
+    no_key = lambda error: isinstance(error, RuntimeError) and "key" in str(error)
+    return foreign_layer(label, init, call, keywords, no_key)
 
 
 def _apart(eqx: Any, module: Any, memory: Any) -> tuple[Params, State]:

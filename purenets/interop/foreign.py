@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from purenets.errors import check_call, check_output, check_state, describe, note_trees
-from purenets.layer import Key, Layer, Params, State, strong
+from purenets.layer import Key, Layer, Params, State, need_key, strong
 from purenets.signature import MODES, signed
 
 __all__ = ["TRAINING", "Shape", "examples", "foreign_layer", "library", "shape_of", "side_inputs_of"]
@@ -79,7 +79,7 @@ def foreign_layer(
     init: Callable[[Key], tuple[Params, State]],
     call: Callable[..., tuple[Any, State]],
     keywords: Iterable[inspect.Parameter] = (),
-    no_key: str = "",
+    no_key: Callable[[Exception], bool] = lambda _error: False,
 ) -> Layer:
     """A layer of a model that makes its params and state together.
 
@@ -91,7 +91,7 @@ def foreign_layer(
         call: ``call(params, state, inputs, key, train, changing, side) -> (output, state)``; *changing* says
             whether its state will be used.
         keywords: the side inputs.
-        no_key: what to say of an error in training without a key.
+        no_key: whether an error is the library's own for random numbers without a key; one of ours takes its place.
     """
 
     def apply(
@@ -110,8 +110,8 @@ def foreign_layer(
             output, after = call(params, state, inputs, own_key, train, changing, side)
         except Exception as error:
             note_trees(error, label, init, params, state)
-            if train and key is None and no_key:
-                error.add_note(f"{label} was called in training without a key: {no_key}")
+            if train and no_key(error):
+                need_key(key, label)
             raise
         check_output(label, output)
         if not changing:

@@ -16,7 +16,7 @@ def from_haiku(transformed: Any, *shapes: Shape, train: str | None = None) -> La
     """A function transformed by ``haiku.transform_with_state`` as a layer.
 
     Haiku's ``params["mlp/~/linear_0"]["w"]`` is ``mlp/~/linear_0/w`` here, and the same in the state, which
-    changes in training only.
+    changes in training and in a stream.
 
     Args:
         transformed: what ``haiku.transform_with_state`` returned.
@@ -55,8 +55,8 @@ def from_haiku(transformed: Any, *shapes: Shape, train: str | None = None) -> La
         )
         return output, _ours(after) if changing else state
 
-    hint = "write apply(params, state, x, key=jax.random.key(0), train=True)"
-    return foreign_layer("haiku function", init, call, no_key=hint)
+    no_key = lambda error: isinstance(error, ValueError) and "PRNGKey" in str(error)
+    return foreign_layer("haiku function", init, call, no_key=no_key)
 
 
 def _ours(tree: Any) -> dict[str, Any]:

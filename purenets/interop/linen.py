@@ -31,8 +31,8 @@ def from_linen(module: Any, *shapes: Shape, rngs: Sequence[str] = ("dropout",)) 
     Raises:
         ImportError: Flax is not installed.
         TypeError: it is not a linen module, or a shape is none.
-        flax.errors.InvalidRngError: when called, in training: it draws from a stream that is not named here, or
-            there is no key.
+        ValueError: when called, in training without a key: it draws random numbers.
+        flax.errors.InvalidRngError: when called, in training: it draws from a stream that is not named here.
 
     >>> import jax, flax.linen as nn
     >>> model = from_linen(nn.Dense(3), (1, 2))
@@ -75,8 +75,8 @@ def from_linen(module: Any, *shapes: Shape, rngs: Sequence[str] = ("dropout",)) 
         output, changed = result
         return output, {**state, **flax.core.unfreeze(changed)}
 
-    hint = "write apply(params, state, x, key=jax.random.key(0), train=True)"
-    return foreign_layer(label, init, call, keywords, hint)
+    no_key = lambda error: isinstance(error, flax.errors.InvalidRngError)
+    return foreign_layer(label, init, call, keywords, no_key)
 
 
 def _training(module: Any) -> dict[str, bool]:
