@@ -21,7 +21,7 @@ from purenets.inspect.table import text_table
 from purenets.layer import Key, Layer, Params, State
 from purenets.lift import wrapper
 from purenets.paths import Where, matching
-from purenets.surgery import edit, layer_paths, layers_by_path, taps
+from purenets.surgery import _untapped, edit, layer_paths, layers_by_path, taps
 
 __all__ = ["Activity", "LayerActivity", "activity", "dead_units"]
 
@@ -156,20 +156,21 @@ def _measured(
 
     def measuring(layer: Layer) -> Layer:
         def apply(params: Params, state: State, *inputs: Any, **keywords: Any) -> tuple[Any, State]:
-            own = {name: value for name, value in state.items() if name != "tap"}
-            output, after = layer.apply(params, own, *inputs, **keywords)
+            output, after = layer.apply(params, _without_tap(state), *inputs, **keywords)
+            after = _without_tap(after)  # the layer may be a tap of the model's own
             numbers = hasattr(output, "dtype") and (
                 jnp.issubdtype(output.dtype, jnp.floating) or jnp.issubdtype(output.dtype, jnp.integer)
             )
-            after = {
-                name: value for name, value in after.items() if name != "tap"
-            }  # of a tap of the model's own
-            return output, {**after, "tap": measure(output)} if numbers and output.size else after
+            return output, {**after, "tap": measure(output)} if numbers else after
 
         return wrapper(layer, layer.label, measuring, apply)
 
     watched = measuring(edit(model, where, measuring) if where else model)
-    return taps(watched.apply(params, state, *inputs, **keywords)[1])
+    return taps(watched.apply(params, _untapped(state), *inputs, **keywords)[1])
+
+
+def _without_tap(state: State) -> State:
+    return {name: entry for name, entry in state.items() if name != "tap"}
 
 
 def _activity(output: jax.Array) -> LayerActivity:

@@ -71,21 +71,26 @@ def test_members_are_measured_each_by_itself(lift):
     )
 
 
-def test_modes_keys_and_side_inputs_reach_the_model_and_its_own_taps_do_no_harm():
+def test_modes_keys_and_side_inputs_reach_the_model():
     model = pn.serial(drop=pn.dropout(0.5), attention=pn.attention(4, 2))
     params, state = model.init(jax.random.key(0))
-    x = jnp.ones((8, 3, 4))
-    dropped = activity(
-        model, params, state, x, key=jax.random.key(1), train=True, mask=jnp.ones((1, 1, 3, 3), bool)
-    )
-    assert 0.2 < dropped.layers["drop"].zeros < 0.8
-    tapped = pn.edit(model, "drop", pn.tap)
-    _, after = tapped.apply(params, state, x)
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        activity(tapped, params, after, x).layers,
-        activity(model, params, state, x).layers,
-    )
+    x, mask = jnp.ones((8, 3, 4)), jnp.eye(3, dtype=bool)[None, None]
+    found = activity(model, params, state, x, key=jax.random.key(1), train=True, mask=mask).layers
+    assert 0.2 < found["drop"].zeros < 0.8
+    assert found["attention/scores/weights"].zeros == pytest.approx(2 / 3)
+
+
+def test_what_taps_left_in_the_state_is_not_taken_for_a_measure():
+    model = pn.serial(norm=pn.batch_norm(3), two=lambda x: (x, x), sum=lambda pair: pair[0] + pair[1])
+    params, state = model.init(jax.random.key(0))
+    tapped = pn.edit(model, "{norm,two}", pn.tap)
+    _, after = tapped.apply(params, state, X)
+    expected = activity(model, params, state, X, train=True).layers
+    assert set(expected) == {"norm", "sum", ""}
+    for one in (model, tapped):
+        jax.tree.map(
+            np.testing.assert_array_equal, activity(one, params, after, X, train=True).layers, expected
+        )
 
 
 def test_layers_that_give_several_outputs_or_truths_are_left_out():

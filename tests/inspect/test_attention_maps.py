@@ -103,11 +103,12 @@ def test_fused_scores_hold_no_weights_and_the_error_says_what_to_do(monkeypatch)
     monkeypatch.setattr(attention_scores, "_fuses", lambda query: True)
     model = pn.attention(8, 2)
     params, state = model.init(jax.random.key(0))
+    assert not state
     x = jnp.asarray(X, jnp.float32)
     with pytest.raises(
         ValueError, match=r"attention at \['scores/weights'\] holds no weights: .* fused=False"
     ):
-        attention_maps(model, params, state, x)
+        attention_maps(model, params, {"scores": {"weights": {"tap": jnp.ones((2, 2, 5, 5))}}}, x)
     plain = functools.partial(attention_scores.scaled_dot_product, fused=False)
     found = attention_maps(pn.attention(8, 2, scores=plain), params, state, x)[""]
     np.testing.assert_allclose(found, softmax_of_products(params, X), rtol=1e-4)

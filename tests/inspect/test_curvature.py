@@ -108,6 +108,14 @@ def test_the_error_of_the_trace_is_what_the_entries_off_the_diagonal_make_it(x64
     assert found.error == pytest.approx(np.sqrt(2 * np.sum(off**2) / 4000), rel=0.1)
 
 
+def test_the_error_of_two_samples_is_half_their_distance():
+    # v·Hv is 4 + 2 c v1 v2 with c = 3: -2 or 10.
+    loss = lambda p: p["w"][0] ** 2 + p["w"][1] ** 2 + 3 * p["w"][0] * p["w"][1]
+    trace = jax.jit(lambda key: hessian_trace(loss, {"w": jnp.ones(2)}, key, samples=2))
+    found = {tuple(np.round(trace(jax.random.key(seed)), 4).tolist()) for seed in range(20)}
+    assert found == {(-2, 0), (4, 6), (10, 0)}
+
+
 def test_the_trace_of_a_diagonal_hessian_is_exact():
     found = hessian_trace(
         lambda p: jnp.sum(p["w"] ** 4), {"w": jnp.arange(4.0)}, jax.random.key(0), samples=2
