@@ -78,7 +78,7 @@ def foreign_layer(
     label: str,
     init: Callable[[Key], tuple[Params, State]],
     call: Callable[..., tuple[Any, State]],
-    keywords: Iterable[inspect.Parameter] = (),
+    keywords: list[inspect.Parameter] | None = None,
     no_key: Callable[[Exception], bool] = lambda _error: False,
 ) -> Layer:
     """A layer of a model that makes its params and state together.
@@ -90,9 +90,10 @@ def foreign_layer(
         init: as that of a layer.
         call: ``call(params, state, inputs, key, train, changing, side) -> (output, state)``; *changing* says
             whether its state will be used.
-        keywords: the side inputs.
+        keywords: the side inputs, where they are known; otherwise any are passed on.
         no_key: whether an error is the library's own for random numbers without a key; one of ours takes its place.
     """
+    known = None if keywords is None else {p.name for p in keywords}
 
     def apply(
         params: Params,
@@ -104,6 +105,10 @@ def foreign_layer(
         **side: Any,
     ) -> tuple[Any, State]:
         check_call(label, params, state)
+        # Said here, because a module that takes any keyword may also ignore it.
+        for name in side:
+            if known is not None and name not in known:
+                raise TypeError(f"{label} got an unexpected keyword argument {name!r}")
         changing = train or stream
         try:
             own_key = key if train else None
@@ -124,5 +129,5 @@ def foreign_layer(
             raise ValueError(f"{label} has no parts, got {list(parts)}")
         return made
 
-    made = Layer(init, signed(apply, keywords), label, {}, remake)
+    made = Layer(init, signed(apply, keywords or ()), label, {}, remake)
     return made

@@ -100,6 +100,13 @@ def test_arguments_with_a_default_are_side_inputs():
     np.testing.assert_allclose(moved, np.full((6, 4), 2.0), rtol=1e-5)
 
 
+def test_an_argument_that_a_module_would_ignore_is_refused():
+    model = from_nnx(lambda rngs: nnx.Sequential(nnx.Linear(3, 4, rngs=rngs)))
+    params, state = model.init(jax.random.key(0))
+    with pytest.raises(TypeError, match="nnx Sequential got an unexpected keyword argument 'maks'"):
+        model.apply(params, state, X, maks=None)
+
+
 def test_random_streams_need_a_key_in_training():
     model = from_nnx(lambda rngs: Net(rngs))
     params, state = model.init(jax.random.key(0))
