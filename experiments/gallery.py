@@ -20,7 +20,17 @@ from typing import Annotated, Any
 from experiments.report import open_folder, render, write
 from experiments.rows import SECTIONS, cited, rows
 
-__all__ = ["TOPICS", "Card", "Settings", "card_of", "source_of", "stale", "write_gallery"]
+__all__ = [
+    "LEARNING",
+    "TOPICS",
+    "VIEWS",
+    "Card",
+    "Settings",
+    "card_of",
+    "source_of",
+    "stale",
+    "write_gallery",
+]
 
 TOPICS = {
     "first machines": "perceptron gates xor spiking q_learning svm_vs_net polynomial_vs_net rbm_pretraining sign_units",
@@ -37,6 +47,28 @@ TOPICS = {
 }
 """Topic: the names of its experiments."""
 
+
+LEARNING = ("with a teacher", "without", "with a few labels", "by trial", "none")
+VIEWS = {
+    "points": {
+        "with a teacher": "perceptron xor optimizer_race over_and_underfit polynomial_vs_net convexity",
+        "by trial": "q_learning",
+    },
+    "tables and curves": {
+        "with a teacher": "adagrad_decay feature_scaling universal_approximation early_stopping shared_parts",
+        "none": "gates bit_extraction relu_rate newton_vs_gd second_order_race",
+    },
+    "pictures": {
+        "with a teacher": "digits mnist_mlp mnist_cnn cifar_resnet mlp_vs_cnn dropout",
+        "without": "dropout rbm_pretraining",
+        "with a few labels": "rbm_pretraining",
+    },
+    "sequences and sounds": {
+        "with a teacher": "translation attention_vs_rnn exploding_rnn_clipping raw_or_features spiking",
+        "without": "char_lstm char_transformer",
+    },
+}
+"""Row D12: what the data are, and how one learns from them, with experiments that do."""
 
 PATIENCE = 1800
 """Seconds after which an experiment is stopped; at its default settings each takes less than four minutes."""
@@ -119,7 +151,10 @@ def write_gallery(cards: Sequence[Card], results: Path) -> Path:
         topic: [c for c in cards if c.topic == topic] for topic in dict.fromkeys(c.topic for c in cards)
     }
     counts = {v: sum(c.verdict == v for c in cards) for v in ("holds", "fails", "inconclusive", "not run")}
-    write(results / "index.html", render("gallery.html", groups=groups, counts=counts))
+    write(
+        results / "index.html",
+        render("gallery.html", groups=groups, counts=counts, views=VIEWS, learning=LEARNING),
+    )
     table = rows()
     sections = {
         f"{letter}: {about}": [row for row in table if row.id[0] == letter]

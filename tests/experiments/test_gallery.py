@@ -33,6 +33,21 @@ def test_every_experiment_has_exactly_one_topic():
     assert sorted(listed) == command.names()
 
 
+@pytest.mark.covers("D12")
+def test_the_table_by_data_and_learning_links_experiments_that_there_are(made):
+    cells = {
+        (data, kind): names.split() for data, row in gallery.VIEWS.items() for kind, names in row.items()
+    }
+    assert {kind for _, kind in cells} <= set(gallery.LEARNING)
+    assert {name for names in cells.values() for name in names} <= set(command.names())
+    # Each way of learning that the course names is there, and each kind of data is learnt from with a teacher.
+    assert {kind for _, kind in cells} == set(gallery.LEARNING)
+    assert all((data, "with a teacher") in cells for data in gallery.VIEWS)
+    page = made[2].read_text()
+    table = page[page.index('id="views"') :]
+    assert table.count("<a ") == sum(map(len, cells.values()))
+
+
 def test_every_row_that_is_not_optional_has_a_test_or_an_experiment():
     assert [row.id for row in rows.rows() if not row.covered and not row.optional] == []
 
