@@ -48,7 +48,7 @@ TOPICS = {
 """Topic: the names of its experiments."""
 
 
-LEARNING = ("with a teacher", "without", "with a few labels", "by trial", "none")
+LEARNING = ("with a teacher", "without", "by trial", "none")
 VIEWS = {
     "points": {
         "with a teacher": "perceptron xor optimizer_race over_and_underfit polynomial_vs_net convexity",
@@ -61,7 +61,6 @@ VIEWS = {
     "pictures": {
         "with a teacher": "digits mnist_mlp mnist_cnn cifar_resnet mlp_vs_cnn dropout",
         "without": "dropout rbm_pretraining",
-        "with a few labels": "rbm_pretraining",
     },
     "sequences and sounds": {
         "with a teacher": "translation attention_vs_rnn exploding_rnn_clipping raw_or_features spiking",
@@ -151,10 +150,9 @@ def write_gallery(cards: Sequence[Card], results: Path) -> Path:
         topic: [c for c in cards if c.topic == topic] for topic in dict.fromkeys(c.topic for c in cards)
     }
     counts = {v: sum(c.verdict == v for c in cards) for v in ("holds", "fails", "inconclusive", "not run")}
-    write(
-        results / "index.html",
-        render("gallery.html", groups=groups, counts=counts, views=VIEWS, learning=LEARNING),
-    )
+    ready = {card.name for card in cards if card.seconds is not None}
+    index = render("gallery.html", groups=groups, counts=counts, views=VIEWS, learning=LEARNING, ready=ready)
+    write(results / "index.html", index)
     table = rows()
     sections = {
         f"{letter}: {about}": [row for row in table if row.id[0] == letter]
