@@ -7,7 +7,9 @@ grid. Compared are the steps to a training loss of 1, the gradient on the first 
 training, and the drift of a middle layer's inputs: how far the mean of a unit moves in an epoch, in deviations.
 X10: least squares by gradient descent on the weights, on their own and under a batch norm over all of the data whose
 scale has its own rate. X11: the largest step of the weights that leaves less than a thousandth of the loss, by the
-number of weights, for a target of variance 1 and weights that start anywhere on the unit sphere.
+number of weights, for a target of variance 1 and weights that start anywhere on the unit sphere. That matters: from
+weights along the gradient, or for a target whose variance grows with the number of weights, the largest step was found
+to stay or to fall, so the growth is a statement about this start and not about batch norm alone.
 
 Refuted if batch norm does not need fewer steps; or its gradient ratio is not nearer to 1; or, on least squares,
 one of its runs ends with a number that is not finite or above where it began, or all plain ones converge; or the
