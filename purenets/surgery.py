@@ -29,6 +29,7 @@ __all__ = [
     "outline",
     "tap",
     "taps",
+    "untapped",
 ]
 
 
@@ -39,10 +40,7 @@ def layer_paths(model: Layer) -> list[str]:
     >>> layer_paths(serial(jnp.sin, block=serial(jnp.cos)))
     ['sin_1', 'block', 'block/cos_1']
     """
-    found = []
-    for name, part in model.parts.items():
-        found += [name, *(f"{name}/{inner}" for inner in layer_paths(part))]
-    return found
+    return list(layers_by_path(model))
 
 
 def layers_by_path(model: Layer) -> dict[str, Layer]:
@@ -176,7 +174,7 @@ def check(model: Layer, *inputs: Any, **side: Any) -> Any:
             return model.apply(params, state, *xs, key=key, train=train, **{**extra, **traced})
 
         output, after = jax.eval_shape(call, params, state, xs, traced, key)
-        check_state(f"{model.label} in {'training' if train else 'evaluation'}", state, _untapped(after))
+        check_state(f"{model.label} in {'training' if train else 'evaluation'}", state, untapped(after))
         return output
 
     output_of(True)
@@ -192,7 +190,7 @@ def abstract(value: Any) -> Any:
     return value
 
 
-def _untapped(state: State) -> State:
+def untapped(state: State) -> State:
     """The state without the entries that taps add."""
     flat = {path: leaf for path, leaf in flatten(state).items() if "tap" not in path.split("/")}
     return unflatten(flat)

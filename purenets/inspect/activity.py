@@ -21,7 +21,7 @@ from purenets.inspect.table import text_table
 from purenets.layer import Key, Layer, Params, State
 from purenets.lift import wrapper
 from purenets.paths import Where, matching
-from purenets.surgery import _untapped, edit, layer_paths, layers_by_path, taps
+from purenets.surgery import edit, layer_paths, layers_by_path, taps, untapped
 
 __all__ = ["Activity", "LayerActivity", "activity", "dead_units"]
 
@@ -166,7 +166,7 @@ def _measured(
         return wrapper(layer, layer.label, measuring, apply)
 
     watched = measuring(edit(model, where, measuring) if where else model)
-    return taps(watched.apply(params, _untapped(state), *inputs, **keywords)[1])
+    return taps(watched.apply(params, untapped(state), *inputs, **keywords)[1])
 
 
 def _without_tap(state: State) -> State:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from purenets.layer import Layer, Params, State
-from purenets.surgery import _untapped, edit, layer_paths, tap, taps
+from purenets.surgery import edit, layer_paths, tap, taps, untapped
 
 __all__ = ["attention_maps"]
 
@@ -55,7 +55,7 @@ def attention_maps(
             f"{model.label} has no attention layer, which has a part {_WEIGHTS}; there are {every}"
         )
     # Without what earlier taps left, which would stand where a layer keeps nothing now.
-    _, after = edit(model, tapped, tap).apply(params, _untapped(state), *inputs, **side)
+    _, after = edit(model, tapped, tap).apply(params, untapped(state), *inputs, **side)
     found = taps(after)
     if missing := [path for path in tapped if path not in found]:
         raise ValueError(

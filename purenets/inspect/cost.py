@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["flops", "flops_by_scope", "scopes_of"]
+__all__ = ["flops", "flops_by_scope", "programs_inside", "scope_of", "scopes_of"]
 
 _ARITHMETIC = frozenset(
     """add add_any sub mul div rem max min neg abs sign square integer_pow floor ceil round select_n clamp gt ge lt le
@@ -57,9 +57,8 @@ def scopes_of(program: Any) -> dict[str, int]:
 
 def _count(jaxpr: Any, outer: str) -> Iterator[tuple[str, int]]:
     for eqn in jaxpr.eqns:
-        own = _TRANSFORMS.sub("", str(eqn.source_info.name_stack))
-        scope = _scope(outer, own, again=eqn.primitive.name.startswith(("remat", "checkpoint")))
-        inner = _inner(eqn)
+        scope = scope_of(eqn, outer)
+        inner = programs_inside(eqn)
         if not inner:
             if count := _of_equation(eqn):
                 yield scope, count
@@ -72,16 +71,17 @@ def _count(jaxpr: Any, outer: str) -> Iterator[tuple[str, int]]:
                 yield where, times * count
 
 
-def _scope(outer: str, own: str, again: bool) -> str:
-    """The whole path of an equation inside another."""
+def scope_of(eqn: Any, outer: str) -> str:
+    """The name scope of an equation of a jaxpr that lies within ``outer``."""
+    own = _TRANSFORMS.sub("", str(eqn.source_info.name_stack))
     parts = [part for part in own.split("/") if part not in _ADDED]
     half = len(parts) // 2
-    if again and parts[:half] == parts[half:]:
+    if eqn.primitive.name.startswith(("remat", "checkpoint")) and parts[:half] == parts[half:]:
         parts = parts[half:]  # the backward pass of ``jax.checkpoint`` has its place twice
     return "/".join([*([outer] if outer else []), *parts])
 
 
-def _inner(eqn: Any) -> list[Any]:
+def programs_inside(eqn: Any) -> list[Any]:
     """The programs inside an equation. Of a custom derivative the function itself, not its rules."""
     found = []
     for value in eqn.params.values():

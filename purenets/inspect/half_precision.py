@@ -12,15 +12,12 @@ from typing import Any
 
 import jax
 
-from purenets.inspect.cost import _TRANSFORMS, _inner
+from purenets.inspect.cost import programs_inside, scope_of
 
 __all__ = ["half_precision_by_scope"]
 
 _POWERS = {"exp", "exp2", "expm1", "log", "log1p", "pow", "rsqrt", "cbrt"}
 _SUMS = {"reduce_sum", "reduce_prod", "reduce_window_sum", "cumsum", "cumprod", "cumlogsumexp"}
-
-_ADDED = ("", "checkpoint", "rematted_computation")
-"""What JAX itself puts between the names of layers."""
 
 
 def half_precision_by_scope(fn: Callable[..., Any], *args: Any) -> dict[str, dict[str, str]]:
@@ -45,9 +42,8 @@ def half_precision_by_scope(fn: Callable[..., Any], *args: Any) -> dict[str, dic
 
 def _delicate(jaxpr: Any, outer: str) -> Iterator[tuple[str, str, str]]:
     for eqn in jaxpr.eqns:
-        own = _TRANSFORMS.sub("", str(eqn.source_info.name_stack)).split("/")
-        scope = "/".join(part for part in (outer, *own) if part not in _ADDED)
-        for inner in _inner(eqn):
+        scope = scope_of(eqn, outer)
+        for inner in programs_inside(eqn):
             yield from _delicate(inner, scope)
         dtypes = [str(getattr(var.aval, "dtype", "")) for var in eqn.outvars]
         if eqn.primitive.name in _POWERS | _SUMS and (half := {"float16", "bfloat16"}.intersection(dtypes)):

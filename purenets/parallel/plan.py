@@ -32,7 +32,7 @@ from jax.sharding import AbstractMesh
 from purenets.inspect.cost import scopes_of
 from purenets.layer import Layer
 from purenets.parallel.placement import Placement
-from purenets.parallel.rules import DATA_PARALLEL, Rules
+from purenets.parallel.rules import DATA_PARALLEL, Rules, names_in
 from purenets.paths import flatten, merge, split
 from purenets.surgery import edit, layers_by_path, tap, taps
 from purenets.train.step import Step, start
@@ -225,20 +225,11 @@ def _ring(n: int) -> float:
     return 2 * (n - 1) / n
 
 
-def _names(entry: Any) -> tuple[str, ...]:
-    return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
-
-
 def _bytes(tree: Any, placed: Any) -> float:
     """The bytes on one device."""
 
     def one(leaf: Any, sharding: Any) -> float:
-        names = [
-            name
-            for entry in sharding.spec
-            if entry
-            for name in ((entry,) if isinstance(entry, str) else entry)
-        ]
+        names = [name for entry in sharding.spec for name in names_in(entry)]
         return leaf.size * leaf.dtype.itemsize / math.prod(sharding.mesh.shape[name] for name in names)
 
     return float(sum(jax.tree.leaves(jax.tree.map(one, tree, placed))))
@@ -253,7 +244,7 @@ def _spread_layers(
     for path, sharding in flatten(placed).items():
         layer, _, name = path.rpartition("/")
         entries = [*sharding.spec, *[None] * (leaves[path].ndim - len(sharding.spec))]
-        over = [i for i, entry in enumerate(entries) if entry and not set(_names(entry)) <= set(data)]
+        over = [i for i, entry in enumerate(entries) if entry and not set(names_in(entry)) <= set(data)]
         if name != "kernel" or not over:
             continue
         # The inputs of a kernel are its first axis behind those of repetition; of a convolution the last but one.

@@ -24,7 +24,15 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from purenets.errors import describe
 from purenets.paths import leaf_paths, matching, path_of, path_regex
 
-__all__ = ["DATA_PARALLEL", "LLAMA_RULES", "RESNET_RULES", "TRANSFORMER_RULES", "Rules", "shardings"]
+__all__ = [
+    "DATA_PARALLEL",
+    "LLAMA_RULES",
+    "RESNET_RULES",
+    "TRANSFORMER_RULES",
+    "Rules",
+    "names_in",
+    "shardings",
+]
 
 P = PartitionSpec
 Rules: TypeAlias = Sequence[tuple[str, PartitionSpec]]
@@ -82,7 +90,7 @@ def shardings(
         ValueError: a rule names an axis that the mesh lacks; and with ``strict``, a pattern matches nothing, a
             spec has more axes than its leaf, or an axis of the leaf does not divide by that of the mesh.
     """
-    used = {name for _, spec in rules for entry in spec for name in _names(entry)} | (
+    used = {name for _, spec in rules for entry in spec for name in names_in(entry)} | (
         {fully} if fully else set()
     )
     if missing := sorted(used - set(mesh.axis_names)):
@@ -106,7 +114,8 @@ def shardings(
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def _names(entry: Any) -> tuple[str, ...]:
+def names_in(entry: Any) -> tuple[str, ...]:
+    """The axes of the mesh that an entry of a ``PartitionSpec`` names."""
     return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
 
 
@@ -114,7 +123,7 @@ def _aligned(path: str, leaf: Any, spec: PartitionSpec, mesh: Mesh | AbstractMes
     """The spec for all axes of the leaf, its entries being those of the last ones."""
     shape = leaf.shape
     entries = [None] * (len(shape) - len(spec)) + list(spec)
-    parts = [math.prod(mesh.shape[name] for name in _names(entry)) for entry in entries]
+    parts = [math.prod(mesh.shape[name] for name in names_in(entry)) for entry in entries]
     if len(entries) == len(shape) and all(size % part == 0 for size, part in zip(shape, parts, strict=True)):
         return entries
     if not strict:
@@ -130,7 +139,7 @@ def _aligned(path: str, leaf: Any, spec: PartitionSpec, mesh: Mesh | AbstractMes
 
 def _spread(leaf: Any, entries: list[Any], axis: str, parts: int) -> list[Any]:
     """The longest axis that is whole and divides goes over ``axis`` too."""
-    if math.prod(leaf.shape) < SMALL or any(axis in _names(entry) for entry in entries):
+    if math.prod(leaf.shape) < SMALL or any(axis in names_in(entry) for entry in entries):
         return entries
     free = [i for i, entry in enumerate(entries) if entry is None and leaf.shape[i] % parts == 0]
     if not free:
