@@ -21,7 +21,7 @@ from purenets.errors import describe
 from purenets.layer import Key, Layer, Params, State
 from purenets.lift import wrapper
 from purenets.paths import merge, path_of
-from purenets.surgery import edit, layer_paths, tap, taps
+from purenets.surgery import edit, layer_paths, tap, taps, untapped
 from purenets.train.objective import Objective, Supervised
 from purenets.train.step import Step, TrainState, _divide, _micro_batches
 
@@ -79,7 +79,7 @@ def _stages(step: Step, ts: TrainState, batch: Any) -> Values:
         (loss, (after, _)) = jax.jit(watch.objective, static_argnums=4)(ts.params, state, part, own_key, True)
         yield from watch.outputs(after)
         yield "loss", "", np.asarray(loss)
-        after = _untapped(after)
+        after = untapped(after)
         yield from _became("new state", state, after)
 
         def loss_of(trained: Params, state: State = state, part: Any = part, key: Key = own_key) -> jax.Array:
@@ -114,12 +114,6 @@ def _became(stage: str, before: Any, after: Any) -> Values:
     for _, path, value in _leaves(stage, after):
         if path not in old or not jnp.issubdtype(value.dtype, jnp.inexact) or np.isfinite(old[path]).all():
             yield stage, path, value
-
-
-def _untapped(state: State) -> State:
-    inner = {name: entry for name, entry in state.items() if name != "tap"}
-    found = {name: _untapped(entry) if isinstance(entry, dict) else entry for name, entry in inner.items()}
-    return {name: entry for name, entry in found.items() if not (isinstance(entry, dict) and not entry)}
 
 
 class _Watch:
