@@ -1,0 +1,132 @@
+"""How the documentation is built: ``python -m sphinx -W -b html docs build/docs``.
+
+Pages with code cells begin with ``file_format: mystnb`` and ``kernelspec: {name: python3}``; the cells run while
+the site is built, on eight virtual CPU devices and without a network. With ``PURENETS_DOCS_CACHE`` set to a
+folder, a page runs again only where its code has changed. Nothing on a page is loaded from elsewhere: formulas
+become MathML, which browsers draw themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.writers import _html_base
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.util.osutil import relative_uri
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent))  # the pages use experiments and benchmarks too, which are not installed
+
+# The kernels that run the pages inherit these.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(DOCS.parent), os.environ.get("PYTHONPATH")]))
+
+project = "purenets"
+author = "the authors of purenets"
+copyright = "the authors of purenets, Apache 2.0"
+release = version = metadata.version("purenets")
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_design",
+]
+exclude_patterns = ["gallery", "_build", "jupyter_execute", "**/.ipynb_checkpoints"]
+
+# Pages
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "attrs_inline"]
+myst_heading_anchors = 4
+
+# Cells
+cache = os.environ.get("PURENETS_DOCS_CACHE")
+nb_execution_mode = "cache" if cache else "force"
+nb_execution_cache_path = cache or ""
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_execution_show_tb = True
+nb_merge_streams = True
+nb_ipywidgets_js: dict[str, Any] = {}  # these would be loaded from the network
+
+# The reference
+add_module_names = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+python_maximum_signature_line_length = 88
+toc_object_entries = False
+
+# Looks
+html_theme = "furo"
+html_title = f"purenets {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_show_sphinx = False
+html_math_renderer = "mathml"
+pygments_style = "friendly"
+pygments_dark_style = "native"
+
+
+def visit_formula(translator: Any, node: nodes.math | nodes.math_block) -> None:
+    """Write a formula as MathML, by docutils."""
+    translator.math_output, translator.math_options = "mathml", ""
+    _html_base.HTMLTranslator.visit_math(translator, node)
+
+
+def visit_formula_block(translator: Any, node: nodes.math_block) -> None:
+    """Write a formula on its own lines; a long one scrolls alone."""
+    translator.body.append(translator.starttag(node, "div", CLASS="formula"))
+    translator.math_output, translator.math_options = "mathml", ""
+    try:
+        _html_base.HTMLTranslator.visit_math(translator, node)
+    finally:
+        translator.body.append("</div>\n")
+
+
+def link_gallery(app: Sphinx, doctree: nodes.document) -> None:
+    """Turn links to pages of the gallery from downloads, which Sphinx makes of them, into links."""
+    here = app.env.docname
+    for node in list(doctree.findall(addnodes.download_reference)):
+        target = os.path.normpath(os.path.join(os.path.dirname(here), node["reftarget"].split("#")[0]))
+        if target.startswith("gallery" + os.sep) and (DOCS / target).is_file():
+            uri = relative_uri(app.builder.get_target_uri(here), target)
+            node.replace_self(nodes.reference("", "", *node.children, refuri=uri, internal=True))
+
+
+def drop_empty_folders(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Take folders that have no pages out of the table of contents."""
+    if docname == "index":
+        for folder in ("tutorials", "coming_from", "benchmarks"):
+            if not list((DOCS / folder).glob("*.md")):
+                source[0] = source[0].replace(f"\n{folder}/*\n", "\n")
+
+
+def copy_gallery(app: Sphinx, error: Exception | None) -> None:
+    """Put the gallery beside the pages, as it is."""
+    if error is None and app.builder.format == "html":
+        shutil.copytree(DOCS / "gallery", Path(app.outdir) / "gallery", dirs_exist_ok=True)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect what is above."""
+    app.add_html_math_renderer(
+        "mathml", inline_renderers=(visit_formula, None), block_renderers=(visit_formula_block, None)
+    )
+    app.connect("doctree-read", link_gallery, priority=100)  # before the downloads are collected
+    app.connect("source-read", drop_empty_folders)
+    app.connect("build-finished", copy_gallery)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
