@@ -7,6 +7,7 @@ the other, from the state as it is (``tests/interop/test_optax_handover.py``).
 
 from purenets.interop.convert import convert, inverse
 from purenets.interop.equinox import from_equinox
+from purenets.interop.gru import gru_from_flax, gru_to_flax
 from purenets.interop.haiku import from_haiku
 from purenets.interop.linen import from_linen
 from purenets.interop.lstm import lstm_from_flax, lstm_to_flax
@@ -21,6 +22,8 @@ __all__ = [
     "from_haiku",
     "from_linen",
     "from_nnx",
+    "gru_from_flax",
+    "gru_to_flax",
     "inverse",
     "load_program",
     "lstm_from_flax",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import purenets as pn
-from purenets.interop import convert, inverse, lstm_from_flax, lstm_to_flax
+from purenets.interop import convert, gru_from_flax, gru_to_flax, inverse, lstm_from_flax, lstm_to_flax
 from tests.layers.peers import normal, randomised
 
 
@@ -96,6 +96,19 @@ def test_an_lstm_of_flax_has_its_gates_put_side_by_side(cell):
     assert_same(lstm_to_flax(ours), params)
 
 
+def test_a_gru_of_flax_has_its_gates_put_side_by_side():
+    x = normal(2, 5, 3)
+    theirs = nn.RNN(nn.GRUCell(4))
+    params = randomised(theirs.init(jax.random.key(0), x)["params"]["cell"])
+    ours = gru_from_flax(params)
+    model = pn.rnn(pn.gru_cell(3, 4))
+    start, state = model.init(jax.random.key(0))
+    assert jax.tree.map(jnp.shape, start) == jax.tree.map(jnp.shape, ours)
+    out, _ = model.apply(ours, state, x)
+    np.testing.assert_allclose(out, theirs.apply({"params": {"cell": params}}, x), rtol=1e-5, atol=1e-6)
+    assert_same(gru_to_flax(ours), params)
+
+
 def test_a_rule_may_leave_leaves_out_and_what_no_rule_names_stays():
     tree = {"a": {"kernel": 1, "step": 2}, "b": 3}
     assert convert(tree, {"**/step": None, "a/kernel": "c/w"}) == {"c": {"w": 1}, "b": 3}
@@ -126,3 +139,8 @@ def test_params_of_other_cells_are_refused():
         ValueError, match="a plain LSTM cell has the params bias, kernel, recurrent_kernel, got"
     ):
         lstm_to_flax(peephole)
+    with pytest.raises(ValueError, match=r"GRU cell of Flax has the params hn, hr, .*, got kernel"):
+        gru_from_flax({"kernel": 1})
+    bare, _ = pn.rnn(pn.gru_cell(3, 4, bias=False)).init(jax.random.key(0))
+    with pytest.raises(ValueError, match=r"a GRU cell has the params bias, kernel, recurrent_bias, .* got"):
+        gru_to_flax(bare)
