@@ -161,18 +161,59 @@ def start(
     key: Key,
     *,
     trainable: Where = "**",
+    params: Params | None = None,
+    state: State | None = None,
 ) -> TrainState:
-    """A fresh TrainState: params and state drawn, optimizer state made, step 0.
+    """A fresh TrainState: params and state drawn or given, optimizer state made, step 0.
 
-    ``trainable`` is that of :func:`make_step`: the optimizer holds state for those params only.
+    Args:
+        model: what to train.
+        optimizer: makes its state of the params that training starts from. (Some keep a copy of them, so
+            putting other params into a TrainState afterwards would leave the old ones there.)
+        key: params, state and all randomness of the training come from it.
+        trainable: that of :func:`make_step`: the optimizer holds state for those params only.
+        params: to start from, such as loaded ones; drawn by default. Dtypes may be others than drawn ones have.
+        state: likewise; it may also hold the memory of a stream.
 
     Raises:
         TypeError: the key is not a typed key.
-        ValueError: a pattern of ``trainable`` matches nothing.
+        ValueError: a pattern of ``trainable`` matches nothing; or params or state are given that are not the
+            model's, by paths and shapes.
     """
-    params, state = model.init(fold_name(key, "init"))
+    own = fold_name(key, "init")
+    if params is None and state is None:
+        params, state = model.init(own)
+    else:
+        params, state = _completed(model, own, params, state)
     trained, _ = _divide(params, trainable)
     return TrainState(jnp.int32(0), params, state, optimizer.init(trained), fold_name(key, "train"))
+
+
+def _completed(model: Layer, key: Key, params: Params | None, state: State | None) -> tuple[Params, State]:
+    """Params and state, of which one at least is given and checked, and the other is drawn if it is not."""
+    wanted = jax.eval_shape(model.init, key)
+    if params is not None:
+        _check_given(model.label, "params", params, wanted[0])
+    if state is not None:
+        _check_given(model.label, "state", state, wanted[1], more=True)
+    if params is not None and not wanted[1]:
+        return params, state or {}
+    drawn = model.init(key)
+    return drawn[0] if params is None else params, drawn[1] if state is None else state
+
+
+def _check_given(label: str, kind: str, given: Any, wanted: Any, more: bool = False) -> None:
+    """Refuse a tree that lacks a leaf of the one wanted, has one in another shape, or without ``more`` others."""
+    here, there = (
+        {path: jnp.shape(leaf) for path, leaf in flatten(tree).items()} for tree in (given, wanted)
+    )
+    wrong = [path for path in there if here.get(path) != there[path]]
+    wrong += [] if more else [path for path in here if path not in there]
+    if wrong:
+        raise ValueError(
+            f"start got {kind} that are not those of {label}, they differ in {', '.join(wrong[:4])}: "
+            f"expected {describe(wanted)}, got {describe(given)}"
+        )
 
 
 def check_fit(step: Step, ts: TrainState) -> None:

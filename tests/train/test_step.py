@@ -142,6 +142,47 @@ def test_an_untyped_key_is_refused():
         pn.start(models.mlp(SIZES), optax.sgd(0.1), jax.random.PRNGKey(0))
 
 
+def test_a_training_that_starts_from_given_params_makes_the_optimizer_state_of_them():
+    model, optimizer = models.mlp(SIZES), optax.ema(0.5)._replace(init=lambda params: {"copy": params})
+    given = jax.tree.map(lambda leaf: leaf + 1, model.init(jax.random.key(9))[0])
+    ts = pn.start(model, optimizer, jax.random.key(0), params=given, trainable="dense_2/*")
+    assert ts.params is given
+    assert ts.state == {}
+    assert ts.opt_state["copy"]["dense_2"]["kernel"] is given["dense_2"]["kernel"]
+    assert set(ts.opt_state["copy"]) == {"dense_2"}
+    fresh = pn.start(model, optimizer, jax.random.key(0))
+    assert bool(jax.random.key_data(ts.key).tolist() == jax.random.key_data(fresh.key).tolist())
+
+
+@pytest.mark.parametrize("given", ["params", "state"])
+def test_of_params_and_state_the_one_that_is_not_given_is_drawn(given):
+    model = pn.serial(pn.dense(4, 8), pn.batch_norm(8))
+    fresh = pn.start(model, optax.sgd(0.1), jax.random.key(0))
+    moved = jax.tree.map(lambda leaf: leaf + 1, getattr(fresh, given))
+    ts = pn.start(model, optax.sgd(0.1), jax.random.key(0), **{given: moved})
+    expected = fresh._replace(**{given: moved})
+    jax.tree.map(np.testing.assert_array_equal, (ts.params, ts.state), (expected.params, expected.state))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda p: {"dense_1": p["dense_1"]}, "differ in dense_2/bias, dense_2/kernel"),
+        (lambda p: {**p, "head": {"bias": jnp.zeros(2)}}, "differ in head/bias"),
+        (
+            lambda p: {**p, "dense_1": {**p["dense_1"], "bias": jnp.zeros(7)}},
+            r"dense_1/bias: expected .*got .*\[7\]",
+        ),
+    ],
+    ids=["missing", "unexpected", "reshaped"],
+)
+def test_params_of_another_model_are_refused_at_the_start(change, says):
+    model = models.mlp(SIZES)
+    params, _ = model.init(jax.random.key(0))
+    with pytest.raises(ValueError, match=f"start got params that are not those of serial.*{says}"):
+        pn.start(model, optax.sgd(0.1), jax.random.key(0), params=change(params))
+
+
 def test_a_step_is_a_scan_body_and_a_vmap_of_steps_is_separate_steps():
     step, ts = make(optax.sgd(0.1))
     batches = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[problem(i) for i in range(4)])
