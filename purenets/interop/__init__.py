@@ -1,4 +1,4 @@
-"""To and from other libraries: their models as layers, layers as their modules, and models as serialized programs.
+"""To and from other libraries: their models as layers, layers as their modules, weights of torch, and programs.
 
 Each library is imported when its function is called, so none has to be installed. Optimizers need no conversion at
 all: ours *are* optax transformations whose states have optax's types, so a run that was begun with one goes on with
@@ -14,19 +14,27 @@ from purenets.interop.lstm import lstm_from_flax, lstm_to_flax
 from purenets.interop.nnx import from_nnx
 from purenets.interop.programs import export, load_program
 from purenets.interop.to_linen import to_linen
+from purenets.interop.torch import TorchReport, from_torch, to_torch
+from purenets.interop.torch_names import ENCODER_LAYER_NAMES, names_below, resnet_names
 
 __all__ = [
+    "ENCODER_LAYER_NAMES",
+    "TorchReport",
     "convert",
     "export",
     "from_equinox",
     "from_haiku",
     "from_linen",
     "from_nnx",
+    "from_torch",
     "gru_from_flax",
     "gru_to_flax",
     "inverse",
     "load_program",
     "lstm_from_flax",
     "lstm_to_flax",
+    "names_below",
+    "resnet_names",
     "to_linen",
+    "to_torch",
 ]
