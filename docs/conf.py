@@ -22,6 +22,7 @@ from sphinx.application import Sphinx
 from sphinx.util.osutil import relative_uri
 
 DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS / "_ext"))
 sys.path.insert(0, str(DOCS.parent))  # the pages use experiments and benchmarks too, which are not installed
 
 # The kernels that run the pages inherit these.
@@ -37,9 +38,9 @@ release = version = metadata.version("purenets")
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_design",
+    "reference",
 ]
 exclude_patterns = ["gallery", "_build", "jupyter_execute", "**/.ipynb_checkpoints"]
 
@@ -63,10 +64,15 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-napoleon_numpy_docstring = False
-napoleon_use_rtype = False
+autodoc_default_options = {"no-value": True}
 python_maximum_signature_line_length = 88
-toc_object_entries = False
+# Types of other libraries have no page here.
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:class", r"(?!purenets\.).*"),
+    ("py:.*", r"(collections|flax|jax|numpy|optax)\..*|hard_silu"),
+]
+toc_object_entries_show_parents = "hide"
 
 # Looks
 html_theme = "furo"

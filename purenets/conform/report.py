@@ -49,6 +49,7 @@ LEVELS = {
     "L5": "composition",
     "L6": "convergence",
 }
+"""The levels of a check of an optimizer, in the order in which they are run."""
 
 
 class Fail(Exception):

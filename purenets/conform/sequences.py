@@ -32,8 +32,11 @@ from purenets.paths import unflatten
 __all__ = ["BIG", "FULL", "SMALL", "GradientRun", "Shapes", "sequence", "shapes_for", "stack"]
 
 Shapes = Mapping[str, tuple[int, ...]]
+"""The shape of each leaf, by its path."""
 
 SMALL: Shapes = {"dense/kernel": (4, 3), "dense/bias": (3,), "gain": ()}
+"""A matrix, a vector and a scalar."""
+
 FULL: Shapes = {
     **SMALL,
     "conv/kernel": (2, 2, 3, 2),
@@ -41,7 +44,10 @@ FULL: Shapes = {
     "norm/scale": (3,),
     "one": (1,),
 }
+"""As well a kernel of a convolution, an embedding, a scale, and a leaf of one entry."""
+
 BIG: Shapes = {"table": (260, 257), "bias": (3,)}
+"""A leaf large enough for rules that treat large matrices apart, such as factored moments."""
 
 STRETCHES = ("normal", "repeat", "flip", "constant", "quiet", "burst", "sparse", "wander")
 

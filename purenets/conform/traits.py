@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenets.conform.against import Case, compare_runs
+from purenets.conform.regular import REGULAR
 from purenets.conform.report import Fail, Note, Skip, one_line
 from purenets.conform.runs import Run, run
 from purenets.conform.sequences import SMALL, sequence, shapes_for, stack
@@ -39,6 +40,7 @@ TRAITS = {
     "sign_equivariant": "signs of single entries turned in gradients and parameters, the same in the updates",
     "zero_gradient_fixed_point": "no gradient ever, no update ever",
 }
+"""Traits that an optimizer may have or lack, in words; each is measured, and may be declared."""
 
 LAWS = {
     "moves_at_once": "a first gradient gives a first update, in every leaf",
@@ -46,7 +48,9 @@ LAWS = {
     "answers_at_once": "an update depends on the gradient of its own step, in every leaf",
     "schedule_from_zero": "a scheduled rate is asked for steps 0, 1, 2, ... once each",
     "finite": "finite gradients of any size, zeros too, give finite updates",
+    **{name: what for name, (what, _) in REGULAR.items()},
 }
+"""Laws that every optimizer keeps, in words."""
 
 NEAR = 1e-6
 
@@ -160,6 +164,8 @@ class Measured:
             return _schedule(self.subject)
         if name == "finite":
             return _finite(self.subject)
+        if name in REGULAR:
+            return REGULAR[name][1](self)
         base = self.updates("base")
         grads = flatten(jax.tree.map(lambda x: x[0], self.grads))
         for path, u in base.items():

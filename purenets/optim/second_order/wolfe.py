@@ -39,15 +39,18 @@ class Wolfe(NamedTuple):
     """The numbers of the search, mostly under optax's names for them.
 
     Attributes:
-        max_steps: how many steps may be tried. max_learning_rate: the longest step tried; None for no
-        limit. tol: absolute slack of both conditions. increase_factor: what the step is multiplied by
-        before there is an interval. slope_rtol: ``c1``. curv_rtol: ``c2``. approx_dec_rtol: ``c3``; None
-        does without the approximate condition. stepsize_precision: an interval narrower than this ends the
-        search if some step decreases enough. rounding: values closer than this, relative to the first,
-        count as equal, and the slopes decide. follow: follow the interpolations as far as is safe: instead
-        of multiplying, go to where the secant of the
-            slopes is zero, at most ten times as far; instead of halving, go nine tenths of the way to the end
-            where the minimum seems to be.
+        max_steps: How many steps may be tried.
+        max_learning_rate: The longest step tried; None for no limit.
+        tol: Absolute slack of both conditions.
+        increase_factor: What the step is multiplied by before there is an interval.
+        slope_rtol: ``c1``.
+        curv_rtol: ``c2``.
+        approx_dec_rtol: ``c3``; None does without the approximate condition.
+        stepsize_precision: An interval narrower than this ends the search if some step decreases enough.
+        rounding: Values closer than this, relative to the first, count as equal, and the slopes decide.
+        follow: Follow the interpolations as far as is safe: instead of multiplying, go to where the secant of
+            the slopes is zero, at most ten times as far; instead of halving, go nine tenths of the way to the
+            end where the minimum seems to be.
     """
 
     max_steps: ArrayLike = 30
