@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenets.conform.against import Case, compare_runs
-from purenets.conform.regular import REGULAR
 from purenets.conform.report import Fail, Note, Skip, one_line
 from purenets.conform.runs import Run, run
 from purenets.conform.sequences import SMALL, sequence, shapes_for, stack
@@ -48,7 +47,6 @@ LAWS = {
     "answers_at_once": "an update depends on the gradient of its own step, in every leaf",
     "schedule_from_zero": "a scheduled rate is asked for steps 0, 1, 2, ... once each",
     "finite": "finite gradients of any size, zeros too, give finite updates",
-    **{name: what for name, (what, _) in REGULAR.items()},
 }
 """Laws that every optimizer keeps, in words."""
 
@@ -164,8 +162,6 @@ class Measured:
             return _schedule(self.subject)
         if name == "finite":
             return _finite(self.subject)
-        if name in REGULAR:
-            return REGULAR[name][1](self)
         base = self.updates("base")
         grads = flatten(jax.tree.map(lambda x: x[0], self.grads))
         for path, u in base.items():
