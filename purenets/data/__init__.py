@@ -13,6 +13,7 @@ from purenets.data.batches import (
 )
 from purenets.data.cifar import CIFAR10_CLASSES, cifar10
 from purenets.data.readers import read_idx
+from purenets.data.streams import Stream, stream
 from purenets.data.synthetic import blobs, circles, linear_regression, moons, spirals, xor
 from purenets.data.text import (
     Bytes,
@@ -30,6 +31,7 @@ __all__ = [
     "Bytes",
     "Characters",
     "Split",
+    "Stream",
     "augment",
     "batches",
     "blobs",
@@ -52,6 +54,7 @@ __all__ = [
     "sequence_tasks",
     "spirals",
     "split_text",
+    "stream",
     "tinyshakespeare",
     "tracks",
     "train_test_split",

@@ -27,6 +27,7 @@ from purenets.paths import path_of
 
 __all__ = [
     "batches",
+    "block_size",
     "count_examples",
     "epoch_order",
     "find_nonfinite",
@@ -173,7 +174,7 @@ def scan_batches(
     if order is None:
         return lax.scan(sliced, carry, jnp.arange(steps) * batch_size)
     batch_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(rows)) // count_examples(rows) * batch_size
-    block = _block(steps, max(1, ahead // max(1, batch_bytes)))
+    block = block_size(steps, max(1, ahead // max(1, batch_bytes)))
     whole = steps // block * block * batch_size
     carry, outputs = lax.scan(gathered, carry, order[:whole].reshape(-1, block * batch_size))
     outputs = jax.tree.map(lambda leaf: leaf.reshape(whole // batch_size, *leaf.shape[2:]), outputs)
@@ -183,8 +184,8 @@ def scan_batches(
     return carry, outputs
 
 
-def _block(steps: int, most: int) -> int:
-    """How many steps to gather for at once: if it can be a divisor, since a rest compiles the step again."""
+def block_size(steps: int, most: int) -> int:
+    """How many steps to take at once: if it can be a divisor of all, since a rest compiles the step again."""
     most = min(steps, most)
     divisor = max(block for block in range(1, most + 1) if steps % block == 0)
     return divisor if divisor * 4 >= most else most

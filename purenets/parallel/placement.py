@@ -13,6 +13,7 @@ order of sums.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,6 +52,12 @@ class Placement:
         opt_state = shardings(ts.opt_state, self.mesh, self.rules, fully=self.fully, strict=False)
         return TrainState._make([whole, params, jax.tree.map(lambda _: whole, ts.state), opt_state, whole])
 
+    @property
+    def parts(self) -> int:
+        """Into how many parts the examples of a batch are spread."""
+        names = (self.batch,) if isinstance(self.batch, str) else self.batch
+        return math.prod(self.mesh.shape[name] for name in names)
+
     def of_batch(self, batch: Any) -> Any:
         """The sharding of each leaf of a batch ``[examples, ...]``.
 
@@ -58,7 +65,7 @@ class Placement:
             ValueError: the examples do not divide by the devices along the batch axes.
         """
         sharding = NamedSharding(self.mesh, PartitionSpec(self.batch))
-        parts = sharding.num_devices // _replicas(self.mesh, self.batch)
+        parts = self.parts
         for leaf in jax.tree.leaves(batch):
             if leaf.shape[0] % parts:
                 raise ValueError(
@@ -66,14 +73,6 @@ class Placement:
                     f"got {describe(leaf)}"
                 )
         return jax.tree.map(lambda _: sharding, batch)
-
-
-def _replicas(mesh: Mesh | AbstractMesh, batch: str | tuple[str, ...]) -> int:
-    names = (batch,) if isinstance(batch, str) else batch
-    size = 1
-    for name, count in mesh.shape.items():
-        size *= 1 if name in names else count
-    return size
 
 
 @dataclass(frozen=True, eq=False)

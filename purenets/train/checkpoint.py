@@ -86,8 +86,21 @@ class Checkpoints:
         """Whether to save after so many epochs."""
         return last or epochs % self.every == 0
 
-    def save(self, epochs: int, ts: TrainState, metrics: Mapping[str, float]) -> None:
+    def save(
+        self,
+        epochs: int,
+        ts: TrainState,
+        metrics: Mapping[str, float],
+        *,
+        order: Mapping[str, Any] | None = None,
+    ) -> None:
         """Begin to write the state after ``epochs``; training may go on meanwhile.
+
+        Args:
+            epochs: its number.
+            ts: the state.
+            metrics: of the epoch, among them ``best``.
+            order: what the order of the data follows from, as JSON, to be held against that of who goes on.
 
         Raises:
             ValueError: there is no such metric as ``best``.
@@ -101,9 +114,8 @@ class Checkpoints:
         bare, _ = without_keys(ts)
         args = self._ocp.args.StandardSave(_flat(bare))
         self._manager.save(epochs, args=args, metrics={name: float(value) for name, value in metrics.items()})
-        self._pending[epochs] = {
-            path: [list(leaf.shape), str(leaf.dtype)] for path, leaf in _flat(bare).items()
-        }
+        leaves = {path: [list(leaf.shape), str(leaf.dtype)] for path, leaf in _flat(bare).items()}
+        self._pending[epochs] = {"leaves": leaves} | ({} if order is None else {"order": dict(order)})
 
     def wait(self) -> None:
         """Until all is on disk, with its manifest.
@@ -121,9 +133,9 @@ class Checkpoints:
                 f"{str(error).splitlines()[0]}; whole ones are there after {self.epochs() or 'none'}: make room, and "
                 "go on with fit(resume=True)"
             ) from error
-        for epochs, leaves in self._pending.items():
+        for epochs, told in self._pending.items():
             versions = {name: importlib.metadata.version(name) for name in ("jax", "orbax-checkpoint")}
-            record = {"leaves": leaves, "versions": versions, "files": self._hashes(epochs)}
+            record = {**told, "versions": versions, "files": self._hashes(epochs)}
             part = self._manifest(epochs).with_suffix(".part")
             part.write_text(json.dumps(record))
             part.replace(self._manifest(epochs))
@@ -136,18 +148,21 @@ class Checkpoints:
         """After how many epochs there are whole checkpoints, ascending."""
         return sorted(step for step in self._manager.all_steps() if self._manifest(step).is_file())
 
-    def restore(self, like: TrainState, epochs: int | None = None) -> TrainState:
+    def restore(
+        self, like: TrainState, epochs: int | None = None, *, order: Mapping[str, Any] | None = None
+    ) -> TrainState:
         """The state after ``epochs``, the latest by default, placed as ``like`` is.
 
         Args:
             like: a TrainState of the same step, of arrays or ``ShapeDtypeStruct``, whose shardings may be others
                 than those it was saved with.
             epochs: which.
+            order: what the order of the data follows from now; it must be what it was saved with, if that is known.
 
         Raises:
             FileNotFoundError: there is none, or not that one.
-            ValueError: a file is damaged or missing, or a leaf has another shape or dtype; the message has its
-                path. Nothing is changed then.
+            ValueError: a file is damaged or missing, a leaf has another shape or dtype, or the order of the data is
+                another; the message has its path, or both orders. Nothing is changed then.
         """
         there = self.epochs()
         chosen = epochs if epochs is not None else (there[-1] if there else None)
@@ -157,6 +172,8 @@ class Checkpoints:
             )
         record = json.loads(self._manifest(chosen).read_text())
         self._check_files(chosen, record["files"])
+        if order is not None:
+            _check_order(self.folder, record.get("order", order), order)
         bare, keyed = without_keys(like)
         wanted = _flat(bare)
         _check_leaves(self.folder, record["leaves"], wanted)
@@ -192,6 +209,19 @@ class Checkpoints:
 def _flat(tree: Any) -> dict[str, Any]:
     """Path to leaf, in the order of the tree."""
     return {path_of(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def _check_order(folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    differing = [name for name in now if saved.get(name) != now[name]]
+    if differing:
+        lines = [f"{name} {saved.get(name)} there and {now[name]} here" for name in differing]
+        error = ValueError(
+            f"the checkpoint in {folder} is of a training with another order of the data: {', '.join(lines)}"
+        )
+        error.add_note(
+            "to go on with another, restore the state by Checkpoints.restore and fit in a new folder"
+        )
+        raise error
 
 
 def _check_leaves(folder: Path, saved: dict[str, list[Any]], wanted: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""``fit``: an epoch a program, and around it what a person wants: progress, validation, stopping, history.
+"""``fit``: epoch after epoch, and around them what a person wants: progress, validation, stopping, history.
 
 The metrics of an epoch are read while the next one already runs, so nothing waits for them. Buffers are
 donated from epoch to epoch unless a callback may want to keep them; the state that the caller gave is copied
@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenets.data.batches import count_examples, find_nonfinite
+from purenets.data.streams import Stream
 from purenets.train.checkpoint import Checkpoints
-from purenets.train.objective import Metrics
+from purenets.train.feed import feed
 from purenets.train.progress import progress_bar
-from purenets.train.run import mean_metrics, train
+from purenets.train.run import measure
 from purenets.train.step import Step, TrainState, check_fit
 
 __all__ = ["Callback", "Epoch", "History", "early_stopping", "fit"]
@@ -84,18 +85,6 @@ def early_stopping(
     return callback
 
 
-def _epoch(
-    step: Step, ts: TrainState, data: Any, batch_size: int, shuffle: bool
-) -> tuple[TrainState, Metrics]:
-    ts, metrics = train(step, ts, data, epochs=1, batch_size=batch_size, shuffle=shuffle)
-    return ts, jax.tree.map(jnp.mean, metrics)
-
-
-_static = ("step", "batch_size", "shuffle")
-_keeping = jax.jit(_epoch, static_argnames=_static)
-_donating = jax.jit(_epoch, static_argnames=_static, donate_argnames=("ts",))
-
-
 def fit(
     step: Step,
     ts: TrainState,
@@ -110,15 +99,16 @@ def fit(
     checkpoints: Checkpoints | None = None,
     resume: bool = False,
 ) -> tuple[TrainState, History]:
-    """Train for ``epochs``, each as one compiled program, with progress, validation and callbacks.
+    """Train for ``epochs``, each as one compiled program or a few, with progress, validation and callbacks.
 
     Args:
         step: the training step.
         ts: where to start; it is not consumed.
-        data: a pytree of arrays ``[examples, ...]`` that fits on the device.
+        data: a pytree of arrays ``[examples, ...]`` that fits on the device, or a
+            :func:`~purenets.data.stream` of what does not; both train to the same bits.
         epochs: how many epochs, at most.
         batch_size: examples a step; what an epoch's order leaves over is left out of that epoch.
-        validation: data to evaluate on after each epoch.
+        validation: data to evaluate on after each epoch, of either kind.
         callbacks: functions of an :class:`Epoch`, called in order, one epoch late at most.
         shuffle: draw a new order for each epoch.
         progress: show a live bar.
@@ -130,7 +120,8 @@ def fit(
 
     Raises:
         ValueError: the data are empty, not finite, disagree in length, hold less than one batch or do not
-            suit the model or the loss; the TrainState does not belong to the step. Nothing has run then.
+            suit the model or the loss (of a stream the first batch is looked at); the TrainState does not belong to
+            the step; the checkpoint to go on from was of other data, batches or another key. Nothing has run then.
     """
     if epochs < 1:
         raise ValueError(f"fit needs at least 1 epoch, got {epochs}")
@@ -139,11 +130,13 @@ def fit(
     _check(step, ts, data, batch_size, "data")
     if validation is not None:
         _check(step, ts, validation, 1, "validation")
-    data, validation = jax.tree.map(jnp.asarray, (data, validation))
-    run = _keeping if callbacks or checkpoints else _donating
+    if not isinstance(validation, Stream):
+        validation = jax.tree.map(jnp.asarray, validation)
+    source = feed(step, data, batch_size, shuffle)
+    order = source.order(ts)
     done = 0
     if checkpoints and resume and checkpoints.epochs():
-        ts = checkpoints.restore(ts)
+        ts = checkpoints.restore(ts, order=order)
         done = checkpoints.epochs()[-1]
         if done >= epochs:
             return ts, {}
@@ -159,17 +152,17 @@ def fit(
             callback(epoch)
         end = epoch.number + 1 == epochs or asked_to_stop() or epoch.stopped_with is not None
         if checkpoints and checkpoints.due(epoch.number + 1, end):
-            checkpoints.save(epoch.number + 1, epoch.ts, epoch.metrics)
+            checkpoints.save(epoch.number + 1, epoch.ts, epoch.metrics, order=order)
         if asked_to_stop() and epoch.stopped_with is None:
             epoch.stop(epoch.ts)
         return epoch.stopped_with
 
-    with _graceful(checkpoints) as asked_to_stop, progress_bar(epochs, progress) as show:
+    running = source.epochs(ts, epochs - done, keep=bool(callbacks or checkpoints))
+    with _graceful(checkpoints) as asked_to_stop, progress_bar(epochs, progress) as show, running as go:
         for number in range(done, epochs):
-            ts, metrics = run(step=step, ts=ts, data=data, batch_size=batch_size, shuffle=shuffle)
+            ts, metrics = go(ts)
             if validation is not None:
-                size = min(1024, count_examples(validation))
-                scores = mean_metrics(step.objective, ts.params, ts.state, validation, size)
+                scores = measure(step, ts, validation)
                 metrics |= {f"validation/{name}": value for name, value in scores.items()}
             if waiting is not None and (stopped := settle(waiting)) is not None:
                 return stopped, _history(rows)
@@ -201,6 +194,8 @@ def _history(rows: list[dict[str, float]]) -> History:
 
 def _check(step: Step, ts: TrainState, data: Any, batch_size: int, what: str) -> None:
     try:
+        if isinstance(data, Stream):
+            data = data.rows(0, min(len(data), batch_size))
         count_examples(data, batch_size)
         find_nonfinite(data)
         check_fit(step, ts)

@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from purenets.data.batches import count_examples, epoch_order, scan_batches
+from purenets.data.streams import Stream
 from purenets.layer import fold_name
 from purenets.train.objective import Metrics, Objective
 from purenets.train.step import Step, TrainState
 
-__all__ = ["evaluate", "mean_metrics", "train"]
+__all__ = ["evaluate", "mean_metrics", "measure", "train"]
 
 
 def train(
@@ -66,23 +67,58 @@ def mean_metrics(objective: Objective, params: Any, state: Any, data: Any, size:
     examples = count_examples(data)
     whole = examples // size * size
 
-    def measure(batch: Any) -> Metrics:
+    def of_batch(batch: Any) -> Metrics:
         loss, (_, metrics) = objective(params, state, batch, None, False)
         return {"loss": loss, **metrics}
 
     total: Any = None
     if whole:
-        _, rows = scan_batches(lambda carry, batch: (carry, measure(batch)), None, data, None, size)
+        _, rows = scan_batches(lambda carry, batch: (carry, of_batch(batch)), None, data, None, size)
         total = jax.tree.map(lambda row: jnp.sum(row, 0) * size, rows)
     if whole < examples:
-        rest = measure(jax.tree.map(lambda x: x[whole:], data))
+        rest = of_batch(jax.tree.map(lambda x: x[whole:], data))
         weighted = jax.tree.map(lambda value: value * (examples - whole), rest)
         total = weighted if total is None else jax.tree.map(jnp.add, total, weighted)
     return jax.tree.map(lambda value: value / examples, total)
 
 
+@partial(jax.jit, static_argnames="objective")
+def _of_batch(objective: Objective, params: Any, state: Any, batch: Any) -> Metrics:
+    loss, (_, metrics) = objective(params, state, batch, None, False)
+    return {"loss": loss, **metrics}
+
+
+def _stream_metrics(step: Step, ts: TrainState, stream: Stream, size: int) -> Metrics:
+    """As :func:`mean_metrics`, a batch at a time; over a mesh the last smaller batch lies whole on every device."""
+    placement = getattr(step, "placement", None)
+    if placement is not None:
+        size = size // placement.parts * placement.parts
+    whole = len(stream) // size if size else 0
+    total: Any = {}
+
+    def add(batch: Any, weight: int) -> None:
+        for name, value in _of_batch(step.objective, ts.params, ts.state, batch).items():
+            total[name] = total.get(name, 0) + value * weight
+
+    for stack in (
+        stream.stacks(ts.key, size, [1] * whole, shuffle=False, placement=placement) if whole else ()
+    ):
+        add(jax.tree.map(lambda leaf: leaf[0], stack), size)
+    if whole * size < len(stream):
+        add(stream.rows(whole * size, len(stream)), len(stream) - whole * size)
+    return {name: value / len(stream) for name, value in total.items()}
+
+
+def measure(step: Step, ts: TrainState, data: Any, batch_size: int = 1024) -> Metrics:
+    """The loss and metrics over all of the data, arrays or a stream, as :func:`evaluate`, still on the device."""
+    if isinstance(data, Stream):
+        return _stream_metrics(step, ts, data, min(batch_size, len(data)))
+    size = min(batch_size, count_examples(data))
+    return mean_metrics(step.objective, ts.params, ts.state, data, size)
+
+
 def evaluate(step: Step, ts: TrainState, data: Any, *, batch_size: int = 1024) -> dict[str, float]:
-    """The loss and metrics over all of the data, in evaluation mode.
+    """The loss and metrics over all of the data, arrays or a stream, in evaluation mode.
 
     Every example counts once: the metrics are means over batches of ``batch_size``, and a last smaller
     batch counts by its size.
@@ -90,6 +126,4 @@ def evaluate(step: Step, ts: TrainState, data: Any, *, batch_size: int = 1024) -
     Raises:
         ValueError: the data are empty or their leaves disagree in length.
     """
-    size = min(batch_size, count_examples(data))
-    metrics = mean_metrics(step.objective, ts.params, ts.state, data, size)
-    return {name: float(value) for name, value in metrics.items()}
+    return {name: float(value) for name, value in measure(step, ts, data, batch_size).items()}
