@@ -113,7 +113,7 @@ def link_gallery(app: Sphinx, doctree: nodes.document) -> None:
             node.replace_self(nodes.reference("", "", *node.children, refuri=uri, internal=True))
 
 
-def drop_empty_folders(app: Sphinx, docname: str, source: list[str]) -> None:
+def drop_empty_folders(_: Sphinx, docname: str, source: list[str]) -> None:
     """Take folders that have no pages out of the table of contents."""
     if docname == "index":
         for folder in ("tutorials", "coming_from", "benchmarks"):

@@ -5,6 +5,8 @@ that is another library, the first of ours that lists it. Each name is documente
 is exported.
 """
 
+# ruff: noqa: ARG001 (Sphinx calls with more arguments than each function here has a use for)
+
 from __future__ import annotations
 
 import fnmatch
@@ -12,7 +14,6 @@ import functools
 import importlib
 import inspect
 import pkgutil
-import re
 import sys
 import types
 from pathlib import Path
@@ -26,7 +27,7 @@ from sphinx.ext.napoleon import Config, GoogleDocstring
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import stringify_annotation
 
-__all__ = ["NamesDirective", "ModulesDirective", "home_of", "public_modules", "setup"]
+__all__ = ["ModulesDirective", "NamesDirective", "home_of", "public_modules", "setup"]
 
 
 @functools.cache
@@ -63,12 +64,9 @@ def home_of(module: str, name: str) -> str | None:
     return holders[0]
 
 
-def first_sentence(text: str | None) -> str:
-    """The first sentence of a docstring."""
-    paragraph = " ".join(inspect.cleandoc(text or "").split("\n\n")[0].split())
-    ends = [match.start() + 1 for match in re.finditer(r"[.:](?= |$)", paragraph)]
-    whole = [paragraph[:end] for end in ends if paragraph[:end].count("``") % 2 == 0]
-    return (whole[0] if whole else paragraph).rstrip(":")
+def first_line(text: str | None) -> str:
+    """What a docstring says first, without the full stop."""
+    return " ".join(inspect.cleandoc(text or "").split("\n\n")[0].split()).rstrip(".:")
 
 
 class ModulesDirective(SphinxDirective):
@@ -77,6 +75,7 @@ class ModulesDirective(SphinxDirective):
     has_content = True
 
     def run(self) -> list[nodes.Node]:
+        """Called by Sphinx."""
         modules: list[str] = []
         for line in self.content:
             fitting = (
@@ -123,11 +122,12 @@ def directive_of(value: Any) -> str:
 
 
 class NamesDirective(SphinxDirective):
-    """A table of a module's public names: each with the first sentence of its docstring, linked to its section."""
+    """A table of a module's public names: each with the first line of its docstring, linked to its section."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        """Called by Sphinx."""
         (module,) = self.arguments
         rows = []
         for name in sorted(public_modules()[module], key=str.lower):
@@ -137,7 +137,7 @@ class NamesDirective(SphinxDirective):
             described = inspect.isroutine(value) or inspect.isclass(value) or home is None
             rows += [
                 f"   * - :py:obj:`{name} <{target}>`",
-                f"     - {first_sentence(value.__doc__ if described else '')}",
+                f"     - {first_line(value.__doc__ if described else '')}",
             ]
         table = [".. list-table::", "   :widths: 1 3", "   :class: names", "", *rows]
         return self.parse_text_to_nodes("\n".join(["```{eval-rst}", *table, "```"]))
@@ -230,11 +230,11 @@ def write_type(annotation: Any) -> str | None:
 
 def write_docstring(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
     """The sections of a docstring as fields; what a constant has from its type is not about the constant."""
-    if what in ("data", "attribute", "property"):
-        if "\n".join(lines).strip() == inspect.cleandoc(type(value).__doc__ or "").strip():
+    if what in ("data", "attribute"):
+        of_type = inspect.cleandoc(type(value).__doc__ or ""), inspect.cleandoc(value.__doc__ or "")
+        if "\n".join(lines).strip() in of_type:
             lines.clear()
-        if "\n".join(lines).strip() == inspect.cleandoc(getattr(value, "__doc__", None) or "").strip():
-            lines.clear() if not what == "property" else None
+    if what in ("data", "attribute", "property"):  # one sentence, in which a colon is a colon
         return
     config = Config(napoleon_use_ivar=True, napoleon_use_rtype=False)
     lines[:] = GoogleDocstring(lines, config, app, what, name, value, options).lines()
