@@ -167,8 +167,9 @@ class Checkpoints:
         there = self.epochs()
         chosen = epochs if epochs is not None else (there[-1] if there else None)
         if chosen not in there:
+            after = "" if chosen is None else f" after {chosen} epochs"
             raise FileNotFoundError(
-                f"no whole checkpoint after {chosen} epochs in {self.folder}; there are {there}"
+                f"no whole checkpoint{after} in {self.folder}; there are {there or 'none'}"
             )
         record = json.loads(self._manifest(chosen).read_text())
         self._check_files(chosen, record["files"])
