@@ -1,0 +1,1 @@
+"""The rows: a package for each, with a module for each library."""
