@@ -41,8 +41,17 @@ def pieces(text):
         yield found[which], text.count("\n", 0, found.start(which))
 
 
+@pytest.fixture
+def keep_small_programs():
+    """A page is some hundred small programs, and its time that of compiling them."""
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    yield
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_the_code_of_a_page_runs_and_both_sides_agree(name, monkeypatch):
+def test_the_code_of_a_page_runs_and_both_sides_agree(name, monkeypatch, keep_small_programs):
     if importlib.util.find_spec(LIBRARIES[name]) is None:
         pytest.skip(f"{LIBRARIES[name]} is not installed")
     page = PAGES / f"{name}.md"
