@@ -12,13 +12,17 @@ from purenets.interop.haiku import from_haiku
 from purenets.interop.linen import from_linen
 from purenets.interop.lstm import lstm_from_flax, lstm_to_flax
 from purenets.interop.nnx import from_nnx
+from purenets.interop.port_check import LayerCheck, PortCheck, port_check
 from purenets.interop.programs import export, load_program
 from purenets.interop.to_linen import to_linen
 from purenets.interop.torch import TorchReport, from_torch, to_torch
 from purenets.interop.torch_names import ENCODER_LAYER_NAMES, names_below, resnet_names
+from purenets.interop.torch_outputs import torch_outputs
 
 __all__ = [
     "ENCODER_LAYER_NAMES",
+    "LayerCheck",
+    "PortCheck",
     "TorchReport",
     "convert",
     "export",
@@ -34,7 +38,9 @@ __all__ = [
     "lstm_from_flax",
     "lstm_to_flax",
     "names_below",
+    "port_check",
     "resnet_names",
     "to_linen",
     "to_torch",
+    "torch_outputs",
 ]

@@ -21,7 +21,15 @@ from purenets.layer import Layer
 from purenets.paths import matching, path_regex
 from purenets.rename import rename_all
 
-__all__ = ["ENCODER_LAYER_NAMES", "Rename", "names_below", "paths_of_names", "resnet_names", "torch_names"]
+__all__ = [
+    "ENCODER_LAYER_NAMES",
+    "Rename",
+    "names_below",
+    "paths_of_names",
+    "paths_of_outputs",
+    "resnet_names",
+    "torch_names",
+]
 
 Rename = Mapping[str, str | None]
 """Pattern of torch's names to paths; ``None`` leaves names out."""
@@ -50,6 +58,22 @@ def paths_of_names(rename: Rename | None, names: Iterable[str]) -> dict[str, str
     slashed = {name.replace(".", "/"): name for name in names}
     rules = {old.replace(".", "/"): new for old, new in (rename or {}).items()}
     return {slashed[name]: path for name, path in _renamed(rules, slashed).items()}
+
+
+def paths_of_outputs(rename: Rename | None, modules: Iterable[str]) -> dict[str, str]:
+    """Every module to the path of its layer; rules that match none, such as those of arrays, are passed over.
+
+    >>> paths_of_outputs({"fc": "head", "bn1": "norm"}, ["", "fc"])
+    {'': '', 'fc': 'head'}
+    """
+    names = {name: name.replace(".", "/") for name in modules}
+    inner = [name for name in names.values() if name]
+    rules = {old.replace(".", "/"): new for old, new in (rename or {}).items()}
+    used = {
+        old: new for old, new in rules.items() if any(_matches(each, inner) for each in (old, f"{old}/**"))
+    }
+    paths = {"": "", **_renamed(used, inner)}
+    return {name: path for name, slashed in names.items() if (path := paths[slashed]) is not None}
 
 
 def torch_names(rename: Rename | None, paths: Iterable[str]) -> dict[str, str]:
@@ -133,4 +157,4 @@ def _blocks(module: str, path: str, names: list[str], block: Layer, first: int) 
     }
     if joined.parts["skip"].parts:
         rules[f"{module}.{first}.downsample.{{0,1}}"] = f"{path}/{names[0]}/joined/skip/{{conv,norm}}"
-    return rules
+    return {**rules, f"{module}.{numbers}": f"{path}/{names_here}"}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -25,7 +25,7 @@ from purenets.layer import Layer
 from purenets.paths import flatten, matching
 from purenets.surgery import layers_by_path
 
-__all__ = ["Place", "below", "core", "members_of", "pack", "places_of", "unpack"]
+__all__ = ["Place", "below", "core", "members_of", "numbers_of", "pack", "places_of", "stacked_by", "unpack"]
 
 Member: TypeAlias = tuple[str, tuple[int, ...]]
 """A name, and where the member stands in stacked arrays."""
@@ -76,11 +76,17 @@ def core(layer: Layer) -> Layer:
     return layer
 
 
-def members_of(layer: Layer, outer: list[Member], size: Callable[[int], int]) -> list[Member]:
-    """The members of what is inside the wrappers of a layer; ``size(axis)`` is that of its stacked arrays."""
+def stacked_by(layer: Layer) -> int:
+    """How many members a ``repeat`` or ``ensemble`` has; 0 of any other layer."""
+    if layer.wrapped and layer.label.startswith(("repeat(", "ensemble(")):
+        return int(layer.label[:-1].rpartition(", ")[2])
+    return 0
+
+
+def members_of(layer: Layer, outer: list[Member]) -> list[Member]:
+    """The members of what is inside the wrappers of a layer."""
     while layer.wrapped:
-        if layer.label.startswith(("repeat(", "ensemble(")):
-            n = size(len(outer[0][1]))
+        if n := stacked_by(layer):
             outer = [(below(name, str(i)), (*index, i)) for name, index in outer for i in range(n)]
         layer = layer.wrapped[0]
     return outer
@@ -102,9 +108,9 @@ class _Walk:
         self.leaves, self.names, self.flattened = leaves, names, flattened
 
     def visit(self, layer: Layer, path: str, members: list[Member], suffix: str = "_l0") -> list[Place]:
-        if not (leaves := self.under(path)):
+        if not self.under(path):
             return []
-        members = members_of(layer, members, lambda axis: int(np.shape(self.leaves[leaves[0]])[axis]))
+        members = members_of(layer, members)
         layer = core(layer)
         parts: dict[str, Layer] = dict(layer.parts)
         if layer.label.startswith(("attention(", "cross_attention(")):
@@ -194,7 +200,7 @@ class _Walk:
 
 
 def _is_rnn(layer: Layer) -> bool:
-    return core(layer).label.startswith("rnn(") and not layer.label.startswith(("repeat(", "ensemble("))
+    return core(layer).label.startswith("rnn(") and not stacked_by(layer)
 
 
 def _is_bidirectional(layer: Layer) -> bool:
@@ -204,7 +210,7 @@ def _is_bidirectional(layer: Layer) -> bool:
 def _flattened(model: Layer, flattened: Mapping[str, Sequence[int]]) -> dict[str, _Sizes]:
     """Path of dense layers to what is flattened ahead of them."""
     labels = {path: core(layer).label for path, layer in layers_by_path(model).items()}
-    widths = {path: _numbers(label) for path, label in labels.items() if label.startswith("dense(")}
+    widths = {path: numbers_of(label) for path, label in labels.items() if label.startswith("dense(")}
     found: dict[str, _Sizes] = {}
     for pattern, shape in flattened.items():
         for path in matching(pattern, widths, kind="dense layer"):
@@ -217,7 +223,7 @@ def _flattened(model: Layer, flattened: Mapping[str, Sequence[int]]) -> dict[str
     for path, label in labels.items():
         kind = label.split("(")[0]
         if kind in ("conv", "conv_transpose"):
-            channels, waiting = _numbers(label)[1], False
+            channels, waiting = numbers_of(label)[1], False
         elif kind == "flatten":
             waiting = channels > 0
         elif kind == "dense" and waiting:
@@ -232,7 +238,8 @@ def _flattened(model: Layer, flattened: Mapping[str, Sequence[int]]) -> dict[str
     return found
 
 
-def _numbers(label: str) -> list[int]:
+def numbers_of(label: str) -> list[int]:
+    """The numbers in a label, in order: the sizes of the layer."""
     return [int(number) for number in re.findall(r"\d+", label)]
 
 
