@@ -9,17 +9,10 @@ become MathML, which browsers draw themselves.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-from docutils import nodes
-from docutils.writers import _html_base
-from sphinx import addnodes
-from sphinx.application import Sphinx
-from sphinx.util.osutil import relative_uri
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS / "_ext"))
@@ -40,6 +33,8 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.viewcode",
     "sphinx_design",
+    "formulas",
+    "gallery_pages",
     "reference",
 ]
 exclude_patterns = ["gallery", "_build", "jupyter_execute", "**/.ipynb_checkpoints"]
@@ -85,54 +80,3 @@ html_show_sphinx = False
 html_math_renderer = "mathml"
 pygments_style = "friendly"
 pygments_dark_style = "native"
-
-
-def visit_formula(translator: Any, node: nodes.math | nodes.math_block) -> None:
-    """Write a formula as MathML, by docutils."""
-    translator.math_output, translator.math_options = "mathml", ""
-    _html_base.HTMLTranslator.visit_math(translator, node)
-
-
-def visit_formula_block(translator: Any, node: nodes.math_block) -> None:
-    """Write a formula on its own lines; a long one scrolls alone."""
-    translator.body.append(translator.starttag(node, "div", CLASS="formula"))
-    translator.math_output, translator.math_options = "mathml", ""
-    try:
-        _html_base.HTMLTranslator.visit_math(translator, node)
-    finally:
-        translator.body.append("</div>\n")
-
-
-def link_gallery(app: Sphinx, doctree: nodes.document) -> None:
-    """Turn links to pages of the gallery from downloads, which Sphinx makes of them, into links."""
-    here = app.env.docname
-    for node in list(doctree.findall(addnodes.download_reference)):
-        target = os.path.normpath(os.path.join(os.path.dirname(here), node["reftarget"].split("#")[0]))
-        if target.startswith("gallery" + os.sep) and (DOCS / target).is_file():
-            uri = relative_uri(app.builder.get_target_uri(here), target)
-            node.replace_self(nodes.reference("", "", *node.children, refuri=uri, internal=True))
-
-
-def drop_empty_folders(_: Sphinx, docname: str, source: list[str]) -> None:
-    """Take folders that have no pages out of the table of contents."""
-    if docname == "index":
-        for folder in ("tutorials", "coming_from", "benchmarks"):
-            if not list((DOCS / folder).glob("*.md")):
-                source[0] = source[0].replace(f"\n{folder}/*\n", "\n")
-
-
-def copy_gallery(app: Sphinx, error: Exception | None) -> None:
-    """Put the gallery beside the pages, as it is."""
-    if error is None and app.builder.format == "html":
-        shutil.copytree(DOCS / "gallery", Path(app.outdir) / "gallery", dirs_exist_ok=True)
-
-
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Connect what is above."""
-    app.add_html_math_renderer(
-        "mathml", inline_renderers=(visit_formula, None), block_renderers=(visit_formula_block, None)
-    )
-    app.connect("doctree-read", link_gallery, priority=100)  # before the downloads are collected
-    app.connect("source-read", drop_empty_folders)
-    app.connect("build-finished", copy_gallery)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
