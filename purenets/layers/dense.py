@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from purenets.layer import Key, Layer, Params, fold_name, layer
 from purenets.layers.checks import check_last_axis
+from purenets.layers.narrow import multiply
 
 __all__ = ["bias", "dense", "scale"]
 
@@ -44,7 +45,7 @@ def dense(
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
         check_last_axis(label, x, n_in)
-        y = x @ params["kernel"]
+        y = multiply(x, params["kernel"])
         return y + params["bias"] if bias else y
 
     return layer(init, apply, label=label)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -92,6 +94,8 @@ def sweep(
 ) -> Sweep:
     """Run every combination of settings with every seed, in one program.
 
+    On CPU each core runs that program for its share of the members; elsewhere all members are one batch.
+
     Args:
         run: ``run(key, **settings) -> result``, pure; settings come as traced scalars.
         over: the values of each setting, all combinations of which are run.
@@ -122,20 +126,37 @@ def sweep(
     keys = jax.random.split(jax.random.key(0) if key is None else key, seeds)
     index = np.tile(np.arange(seeds), count)
 
+    def given(rows: np.ndarray) -> Any:
+        # Deliberately one key for several members, which indexing would report as reuse.
+        repeated = jax.random.wrap_key_data(
+            jax.random.key_data(keys)[index[rows]], impl=jax.random.key_impl(keys)
+        )
+        return repeated, {name: jnp.asarray(values[rows]) for name, values in settings.items()}
+
+    if devices is not None:
+        results = _over_devices(_together(run, chunk), given(np.arange(members)), members, devices)
+    elif jax.default_backend() == "cpu":
+        results = _over_processors(run, given, members, chunk)
+    else:
+        results = jax.jit(_together(run, chunk))(given(np.arange(members)))
+    return Sweep(settings, index, results)
+
+
+def _together(run: Run, chunk: int | None) -> Callable[[Any], Any]:
+    """The runs of some members as one function of their keys and settings, ``chunk`` of them at once."""
+
     def one(given: tuple[Key, dict[str, jax.Array]]) -> Any:
         return run(given[0], **given[1])
 
     def some(given: Any) -> Any:
-        size = len(given[0])
-        if chunk is None or chunk >= size:
+        if chunk is None or chunk >= len(given[0]):
             return jax.vmap(one)(given)
         return jax.lax.map(one, given, batch_size=chunk)
 
-    # Deliberately one key for several members, which indexing would report as reuse.
-    repeated = jax.random.wrap_key_data(jax.random.key_data(keys)[index], impl=jax.random.key_impl(keys))
-    given = (repeated, {name: jnp.asarray(values) for name, values in settings.items()})
-    if devices is None:
-        return Sweep(settings, index, jax.jit(some)(given))
+    return some
+
+
+def _over_devices(some: Callable[[Any], Any], given: Any, members: int, devices: Sequence[jax.Device]) -> Any:
     if members % len(devices):
         raise ValueError(f"{len(devices)} devices do not divide the {members} members of the sweep")
     # Axes that JAX shards by itself, so that the results can be indexed like any array.
@@ -143,7 +164,31 @@ def sweep(
     spec = PartitionSpec("members")
     given = jax.device_put(given, NamedSharding(mesh, spec))
     spread = jax.shard_map(some, mesh=mesh, in_specs=(spec,), out_specs=spec, check_vma=False)
-    return Sweep(settings, index, jax.jit(spread)(given))
+    return jax.jit(spread)(given)
+
+
+def _over_processors(run: Run, given: Callable[[np.ndarray], Any], members: int, chunk: int | None) -> Any:
+    """One program, run at once for a share of the members by each core.
+
+    XLA's CPU backend spreads one operation over all cores and waits for them before the next, which the small
+    operations of a sweep are not worth; threads that each run whole members do not wait for each other.
+    """
+    cores = min(_cores(), members, chunk or members)
+    size = math.ceil(members / cores)
+    # A last share that is not full runs the last member again, since another size would be another program.
+    rows = np.minimum(np.arange(math.ceil(members / size) * size), members - 1).reshape(-1, size)
+    shares = [given(share) for share in rows]
+    program = jax.jit(_together(run, None if chunk is None else chunk // cores)).lower(shares[0]).compile()
+    if len(shares) == 1:
+        return program(shares[0])
+    with ThreadPoolExecutor(len(shares)) as pool:
+        found = list(pool.map(lambda share: jax.block_until_ready(program(share)), shares))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:members], *found)
+
+
+def _cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _points(over: Mapping[str, Any], paired: bool) -> dict[str, np.ndarray]:

@@ -162,3 +162,13 @@ def test_members_of_a_sweep_stop_by_themselves():
 def test_bad_choices_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         _counting([1.0], **options)
+
+
+def test_shares_of_unequal_size_give_every_member_once_with_its_key():
+    found = sweep(
+        lambda key, rate: (jax.random.fold_in(key, 1), rate), {"rate": range(7)}, key=jax.random.key(4)
+    )
+    keys, rates = found.results
+    assert rates.tolist() == list(range(7))
+    wanted = jax.random.key_data(jax.random.fold_in(jax.random.split(jax.random.key(4), 1)[0], 1))
+    np.testing.assert_array_equal(jax.random.key_data(keys), np.tile(wanted, (7, 1)))
