@@ -105,7 +105,7 @@ def repeat(layer: Layer, n: int, *, remat: bool = False, unroll: int = 1) -> Lay
     ((10,), 1024.0)
     """
     _positive(n, "repeat")
-    label = f"repeat({layer.label}, {n})"
+    label = f"repeat({layer.label}, {n}{', remat=True' if remat else ''})"
 
     def apply(
         params: Params, state: State, *inputs: Any, key: Key | None = None, **keywords: Any

@@ -23,6 +23,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from purenets.errors import describe
 from purenets.layer import Key, Layer
+from purenets.parallel.gathering import gathering
 from purenets.parallel.rules import DATA_PARALLEL, Rules, shardings
 from purenets.paths import Where
 from purenets.train.objective import Metrics, Objective
@@ -106,21 +107,12 @@ class MeshStep:
         where = self.placement.of(ts)
         batch = jax.lax.with_sharding_constraint(batch, self.placement.of_batch(batch))
         step = self.step
-        if self.placement.fully:
+        own = self.placement
+        if own.fully is not None:
             # Without this the partitioner may exchange activations instead, to save gathering the weights.
-            step = replace(step, objective=_gathering(self.objective, self.placement))
+            step = replace(step, objective=gathering(self.objective, own.mesh, own.rules, own.fully))
         after, metrics = step(jax.lax.with_sharding_constraint(ts, where), batch)
         return jax.lax.with_sharding_constraint(after, where), metrics
-
-
-def _gathering(objective: Objective, placement: Placement) -> Objective:
-    """The objective on params that were gathered from where ``fully`` spread them."""
-
-    def gathering(params: Any, *rest: Any) -> Any:
-        used = shardings(params, placement.mesh, placement.rules)
-        return objective(jax.lax.with_sharding_constraint(params, used), *rest)
-
-    return gathering
 
 
 def on_mesh(

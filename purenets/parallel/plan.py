@@ -3,14 +3,14 @@
 Bytes and operations are those of one device. Counted are
 
 - *memory*: params, optimizer state and model state as the rules spread them; gradients like the params; under
-  ``fully`` the params once more, gathered; and what the forward pass keeps for the backward pass, which is read
-  off the traced program, ``remat`` included;
+  ``fully`` what is gathered at once, of ``repeat`` one layer; and what the forward pass keeps for the backward pass,
+  which is read off the traced program, ``remat`` included;
 - *operations*: those of the traced step (:mod:`purenets.inspect.cost`), divided by the parts of the batch, and in the
   layers that a rule spreads by the parts of the model;
 - *exchange*, for a ring of n devices, in which a sum over devices moves ``2 (n - 1) / n`` times its size and a gather
-  or a scattered sum half of that: sums of gradients over the batch axes, or under ``fully`` a gather of params and a
-  scattered sum; and within the model, forward, a sum of the output of each layer whose *inputs* a rule spreads, and
-  backward one of the gradient on the input of each layer whose *outputs* it spreads.
+  or a scattered sum half of that: sums of gradients over the batch axes, or under ``fully`` a gather of params (of
+  ``repeat`` two) and a scattered sum; and within the model, forward, a sum of the output of each layer whose *inputs* a
+  rule spreads, and backward one of the gradient on the input of each layer whose *outputs* it spreads.
 
 Not counted are the buffers that a program needs in passing, which can be as much memory again.
 
@@ -31,6 +31,7 @@ from jax.sharding import AbstractMesh
 
 from purenets.inspect.cost import scopes_of
 from purenets.layer import Layer
+from purenets.parallel.gathering import slices
 from purenets.parallel.placement import Placement
 from purenets.parallel.rules import DATA_PARALLEL, Rules, names_in
 from purenets.paths import flatten, merge, split
@@ -72,7 +73,9 @@ class Plan:
     state: float
     gradients: float
     gathered: float
-    """Params gathered under ``fully``; otherwise 0."""
+    """The most params that are gathered at once under ``fully``, one layer of those under ``repeat``; otherwise 0."""
+    weights: float
+    """Params as the layers read them."""
     activations: float
     """What the forward pass keeps."""
     flops: float
@@ -100,8 +103,7 @@ class Plan:
     @property
     def memory_seconds(self) -> float:
         """Weights are read forward and backward, gradients, optimizer state and what is kept written and read."""
-        weights = 2 * (self.gathered or self.params)
-        moved = weights + 2 * (self.params + self.optimizer + self.gradients + self.activations)
+        moved = 2 * (self.weights + self.params + self.optimizer + self.gradients + self.activations)
         return moved / self.chip.bandwidth
 
     @property
@@ -181,10 +183,7 @@ def plan(
     placement.of_batch(batch)
     spread = placement.of(ts)
     whole = Placement(placement.mesh, rules, None, data).of(ts).params
-    axes = (data,) if isinstance(data, str) else data
-    parts = math.prod(mesh[axis] for axis in axes)
-
-    params = _bytes(ts.params, spread.params)
+    axes, parts = (data,) if isinstance(data, str) else data, placement.parts
     trained, _ = split(ts.params, step.trainable)
     gradients = _bytes(trained, split(spread.params, step.trainable)[0])
     kinds = {path: layer.label for path, layer in layers_by_path(model).items()}
@@ -192,7 +191,6 @@ def plan(
     within = rows | set(columns)
     outputs = _outputs(model, ts, batch, key)
     of_spread = sum(size for path, size in outputs.items() if _inside(path, within))
-    kept = _kept(step, ts, batch, key) / parts
     parallel = math.prod(size for axis, size in mesh.items() if axis not in axes)
     part_spread = of_spread / max(sum(outputs.values()), 1)
     counts = scopes_of(jax.make_jaxpr(lambda ts, b: step(ts, b))(ts, batch))
@@ -201,19 +199,25 @@ def plan(
     summed += sum(share * outputs.get(path, 0.0) for path, share in columns.items())
     local = _bytes(trained, split(whole, step.trainable)[0])
     exchanged = _ring(parts) * local
+    at_once = 0.0
     if fully:
-        exchanged = _ring(mesh[fully]) * (_bytes(ts.params, whole) + local) / 2
+        sizes = flatten(jax.tree.map(_bytes_of, ts.params, whole))
+        parted = slices(step.objective, ts.params, placement.mesh, rules, fully)
+        at_once = sum(sizes[path] / count for path, count in parted.items())
+        moved = sum(sizes[path] * (2 if count > 1 else 1) for path, count in parted.items())
+        exchanged = _ring(mesh[fully]) * (moved + local) / 2
         others = parts // mesh[fully]
         exchanged += _ring(others) * gradients
     return Plan(
         chip=chip,
         devices=math.prod(mesh.values()),
-        params=params,
+        params=_bytes(ts.params, spread.params),
         optimizer=_bytes(ts.opt_state, spread.opt_state),
         state=_bytes(ts.state, spread.state),
         gradients=gradients,
-        gathered=_bytes(ts.params, whole) if fully else 0.0,
-        activations=kept * (part_spread / parallel + 1 - part_spread),
+        gathered=at_once,
+        weights=_bytes(ts.params, whole),
+        activations=_kept(step, ts, batch, key) / parts * (part_spread / parallel + 1 - part_spread),
         flops=operations,
         sums_of_gradients=exchanged,
         sums_of_activations=_ring(parallel) * summed / parts,
@@ -227,12 +231,12 @@ def _ring(n: int) -> float:
 
 def _bytes(tree: Any, placed: Any) -> float:
     """The bytes on one device."""
+    return float(sum(jax.tree.leaves(jax.tree.map(_bytes_of, tree, placed))))
 
-    def one(leaf: Any, sharding: Any) -> float:
-        names = [name for entry in sharding.spec for name in names_in(entry)]
-        return leaf.size * leaf.dtype.itemsize / math.prod(sharding.mesh.shape[name] for name in names)
 
-    return float(sum(jax.tree.leaves(jax.tree.map(one, tree, placed))))
+def _bytes_of(leaf: Any, sharding: Any) -> float:
+    names = [name for entry in sharding.spec for name in names_in(entry)]
+    return leaf.size * leaf.dtype.itemsize / math.prod(sharding.mesh.shape[name] for name in names)
 
 
 def _spread_layers(

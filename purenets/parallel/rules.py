@@ -32,6 +32,7 @@ __all__ = [
     "Rules",
     "names_in",
     "shardings",
+    "sliced",
 ]
 
 P = PartitionSpec
@@ -114,6 +115,11 @@ def shardings(
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
+def sliced(sharding: NamedSharding, axes: int) -> NamedSharding:
+    """That of a slice which has lost so many of the first axes."""
+    return NamedSharding(sharding.mesh, P(*sharding.spec[axes:]))
+
+
 def names_in(entry: Any) -> tuple[str, ...]:
     """The axes of the mesh that an entry of a ``PartitionSpec`` names."""
     return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
@@ -138,11 +144,14 @@ def _aligned(path: str, leaf: Any, spec: PartitionSpec, mesh: Mesh | AbstractMes
 
 
 def _spread(leaf: Any, entries: list[Any], axis: str, parts: int) -> list[Any]:
-    """The longest axis that is whole and divides goes over ``axis`` too."""
+    """The longest axis that is whole and divides goes over ``axis`` too.
+
+    The first of more than two is taken last: it may be that of stacked layers, which a scan cuts into slices.
+    """
     if math.prod(leaf.shape) < SMALL or any(axis in names_in(entry) for entry in entries):
         return entries
     free = [i for i, entry in enumerate(entries) if entry is None and leaf.shape[i] % parts == 0]
     if not free:
         return entries
-    chosen = max(free, key=lambda i: leaf.shape[i])
+    chosen = max(free, key=lambda i: (i > 0 or len(entries) < 3, leaf.shape[i]))
     return [axis if i == chosen else entry for i, entry in enumerate(entries)]

@@ -134,9 +134,66 @@ def test_fully_sharded_exchanges_weights_and_not_activations(single):
     over = parallel.on_mesh(step, parallel.mesh(data=8), fully="data")
     found = _collectives(over, over.start(model, jax.random.key(0)), batch)
     weights = {leaf.shape for leaf in jax.tree.leaves(ts.params)}
+    weights |= {leaf.shape[1:] for leaf in jax.tree.leaves(ts.params["blocks"])}
     assert found["all-gather"]
     assert set(found["all-gather"]) <= weights
     assert not {"all-to-all", "collective-permute"} & set(found)
+
+
+def _computations(text):
+    """The text of each computation of a compiled program by name, and the names of the bodies of its loops."""
+    found, name = {}, ""
+    for line in text.splitlines():
+        if start := re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line):
+            name = start[1]
+        found[name] = found.get(name, "") + line + "\n"
+    return found, set(re.findall(r"body=%?([\w.\-]+)", text))
+
+
+@pytest.mark.parametrize("kind", ["plain", "remat", "cast and penalty", "and tensor"])
+def test_fully_sharded_layers_under_repeat_are_gathered_one_at_a_time_in_both_passes(kind):
+    """Each loop gathers the six kernels of one block; no program has a buffer of a stack gathered whole."""
+    model = gpt(32, 64, 4, 3, 8, remat=kind == "remat")
+    if kind == "cast and penalty":
+        model = pn.edit(model, "blocks", pn.inside(pn.cast))
+    objective = pn.supervised(model, losses.softmax_cross_entropy)
+    if kind == "cast and penalty":
+        objective = pn.regularizers.regularized(objective, pn.regularizers.l2, 1e-4)
+    step = pn.make_step(objective, optim.sgd(0.1))
+    rules = parallel.TRANSFORMER_RULES if kind == "and tensor" else ()
+    axes = {"data": 4, "model": 2} if rules else {"data": 8}
+    over = parallel.on_mesh(step, parallel.mesh(**axes), rules, fully="data")
+    ts = over.start(model, jax.random.key(0))
+    text = jax.jit(over).lower(ts, _tokens()).compile().as_text()
+    inside, loops = _computations(text)
+    gathered = {name: body.count(" all-gather(") for name, body in inside.items() if " all-gather(" in body}
+    assert len(gathered) == 2, "forward and backward"
+    assert set(gathered) <= loops
+    assert set(gathered.values()) == {6}
+    kernels = [leaf.shape for leaf in jax.tree.leaves(ts.params["blocks"]) if leaf.size > 2**13 and not rules]
+    for shape in kernels:
+        assert f"[{','.join(map(str, shape))}]" not in text
+
+
+def test_what_cannot_be_gathered_by_layer_is_gathered_whole_and_gives_the_same_numbers(single):
+    """An objective that shows no model, and a stack that only its first axis divides."""
+    _, step, batch, ts, first, _ = single("transformer")
+    hidden = pn.make_step(lambda *given: step.objective(*given), step.optimizer)
+    over = parallel.on_mesh(hidden, parallel.mesh(data=8), fully="data")
+    after, _ = jax.jit(over)(parallel.place(jax.tree.map(jnp.copy, ts), over.placement), batch)
+    _close(after.opt_state, first.opt_state)
+    odd = pn.repeat(pn.dense(33, 33), 16)
+    lies = parallel.shardings(
+        jax.eval_shape(odd.init, jax.random.key(0))[0], parallel.mesh(data=8), fully="data"
+    )
+    assert lies["kernel"].spec == P("data")
+    x = jax.random.normal(jax.random.key(1), (16, 33))
+    step = pn.make_step(pn.supervised(odd, losses.squared_error), optim.trace(0.9))
+    ts = pn.start(odd, step.optimizer, jax.random.key(0))
+    over = parallel.on_mesh(step, parallel.mesh(data=8), fully="data")
+    wanted, _ = jax.jit(step)(ts, (x, x))
+    found, _ = jax.jit(over)(parallel.place(jax.tree.map(jnp.copy, ts), over.placement), (x, x))
+    _close(found.opt_state, wanted.opt_state)
 
 
 def test_fit_and_train_take_a_step_over_a_mesh_and_accumulation_stays_exact(single):

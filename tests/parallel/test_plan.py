@@ -104,6 +104,10 @@ def test_a_model_of_seven_billion_parameters_fits_256_devices_only_if_it_is_spre
         fully="data",
     )
     assert spread.fits
+    # Gathered at once: an embedding and a head of 32,000 x 4,096 and one block of 32, seven eighths spread once more.
+    blocks = 6_738_415_616 - 2 * 32000 * 4096
+    assert spread.gathered == pytest.approx(4 * (2 * 32000 * 4096 + blocks / 32 / 8), rel=1e-3)
+    assert spread.weights == pytest.approx(4 * (2 * 32000 * 4096 + blocks / 8), rel=1e-3)
     # Six operations for each parameter and token, eight with the forward pass again, and attention's own.
     useful = 6 * 6_738_415_616 * 1024 * 4096 / 256
     assert useful < spread.flops < 1.7 * useful
