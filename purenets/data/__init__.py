@@ -12,6 +12,7 @@ from purenets.data.batches import (
     scan_batches,
 )
 from purenets.data.cifar import CIFAR10_CLASSES, cifar10
+from purenets.data.images import PictureFolder
 from purenets.data.readers import read_idx
 from purenets.data.streams import Stream, stream
 from purenets.data.synthetic import blobs, circles, linear_regression, moons, spirals, xor
@@ -30,6 +31,7 @@ __all__ = [
     "CIFAR10_CLASSES",
     "Bytes",
     "Characters",
+    "PictureFolder",
     "Split",
     "Stream",
     "augment",

@@ -3,6 +3,8 @@
 A set of pictures is a tree ``part/class/picture.jpg``, as a folder or in a tar archive, zipped or not. All
 pictures have one size. They are decoded once, by Pillow, and kept as an array in the user's cache folder,
 under a name made of the file's path, size and time, so that a file that changes is decoded anew.
+
+A folder that does not fit in memory is a :class:`PictureFolder`, whose pictures are decoded as they are asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-__all__ = ["cache_folder", "cached", "in_archive", "read_pictures"]
+__all__ = ["PictureFolder", "cache_folder", "cached", "in_archive", "read_pictures"]
 
 _ENDINGS = {".jpg", ".jpeg", ".png", ".bmp"}
 
@@ -69,6 +71,46 @@ def read_pictures(source: str | Path, part: str, classes: Sequence[str]) -> tupl
             shapes = f"{list(size)} and {list(picture.shape)}"
             raise ValueError(f"the pictures in {source} need one size, got {shapes} ({name})")
     return np.stack([picture for _, _, picture in found]), np.array([entry[0] for entry in found], np.int32)
+
+
+class PictureFolder:
+    """A tree ``class/picture.jpg`` (or png, bmp) as a source of examples, for :func:`~purenets.data.stream`.
+
+    Example i is a picture uint8 ``[height, width, 3]`` and its label, int32, an index into ``classes``; those of the first
+    class come first, each class in the order of its file names. Nothing is decoded before it is asked for.
+
+    Args:
+        folder: the folder that holds those of the classes.
+        classes: their names; all folders there in alphabetical order by default.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ImportError: (when asked for a picture) Pillow is not installed.
+        ValueError: there are no pictures; or (when asked for it) a picture is damaged. The message names the file.
+    """
+
+    def __init__(self, folder: str | Path, classes: Sequence[str] | None = None) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}")
+        found = sorted(path.name for path in self.folder.iterdir() if path.is_dir())
+        self.classes = tuple(found if classes is None else classes)
+        self._names = [
+            (name, label)
+            for label, kind in enumerate(self.classes)
+            for name in sorted(path.name for path in (self.folder / kind).glob("*"))
+            if PurePosixPath(name).suffix.lower() in _ENDINGS
+        ]
+        if not self._names:
+            raise ValueError(f"{folder} holds no pictures called class/name.jpg of {', '.join(self.classes)}")
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.int32]:
+        name, label = self._names[index]
+        path = self.folder / self.classes[label] / name
+        return _decoded(path.read_bytes(), str(path)), np.int32(label)
 
 
 def _in_folder(

@@ -166,7 +166,7 @@ def stream(
         source: a tuple or dict of arrays ``[examples, ...]``, which may be mapped from files
             (``np.load(file, mmap_mode="r")``); or anything with ``len(source)`` and ``source[i]``, which gives an
             example without an axis for the batch, ``(x, y)`` for instance: a list, a
-            :func:`~purenets.data.picture_folder`, a ``grain.MapDataset`` with its own transformations. That one is
+            :class:`~purenets.data.PictureFolder`, a ``grain.MapDataset`` with its own transformations. That one is
             indexed on and on, pass after pass, so its random transformations draw anew in each.
         steps_per_epoch: how many steps are an epoch for ``fit``, after which come callbacks, validation and
             checkpoints; the passes over the data go on underneath. By default an epoch is one pass.
