@@ -9,18 +9,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
 from purenets.interop.torch_places import numbers_of
 from purenets.layer import Layer
 
 __all__ = ["other_params"]
 
-Own = Mapping[str, jax.Array]
+Own: TypeAlias = Mapping[str, Any]
 """The params of one layer by name, those of its parts among them."""
-Changes = Iterator[tuple[str, dict[str, jax.Array]]]
+Changes: TypeAlias = Iterator[tuple[str, dict[str, np.ndarray]]]
 """What would be wrong, and the params that differ then."""
 
 _GATES = {"lstm_cell": "ifgo", "gru_cell": "rzn"}
@@ -35,6 +35,7 @@ def other_params(layer: Layer, own: Own, flattened: Sequence[tuple[int, ...]] = 
         flattened: shapes of an example ahead of a flatten, ``(*space, channels)``.
     """
     kind = layer.label.split("(")[0]
+    own = {name: np.asarray(leaf) for name, leaf in own.items()}
     if kind == "dense":
         yield from _dense(own["kernel"], flattened)
     elif kind == "embedding":
@@ -53,17 +54,17 @@ def other_params(layer: Layer, own: Own, flattened: Sequence[tuple[int, ...]] = 
         if "bias" in own:
             yield "its scale and bias are exchanged", {"scale": own["bias"], "bias": own["scale"]}
     elif "bias" in own:
-        yield "its bias is not there in the reference", {"bias": jnp.zeros_like(own["bias"])}
+        yield "its bias is not there in the reference", {"bias": np.zeros_like(own["bias"])}
 
 
-def _dense(kernel: jax.Array, flattened: Sequence[tuple[int, ...]]) -> Changes:
+def _dense(kernel: np.ndarray, flattened: Sequence[tuple[int, ...]]) -> Changes:
     n_in, n_out = kernel.shape[-2:]
     if n_in == n_out:
         yield "its kernel is transposed", {"kernel": kernel.mT}
     for *space, channels in dict.fromkeys(flattened):
         if math.prod(space) * channels == n_in and math.prod(space) > 1:
             first = kernel.reshape(*kernel.shape[:-2], channels, *space, n_out)
-            last = jnp.moveaxis(first, kernel.ndim - 2, -2).reshape(kernel.shape)
+            last = np.moveaxis(first, kernel.ndim - 2, -2).reshape(kernel.shape)
             shape = (channels, *space)
             yield (
                 f"its features are those of a flatten with channels first: flattened={shape}",
@@ -71,7 +72,7 @@ def _dense(kernel: jax.Array, flattened: Sequence[tuple[int, ...]]) -> Changes:
             )
 
 
-def _heads(kernel: jax.Array, layer: Layer) -> Changes:
+def _heads(kernel: np.ndarray, layer: Layer) -> Changes:
     first = layer.label.startswith("to_heads")
     width, heads, size = numbers_of(layer.label) if first else (numbers_of(layer.label)[i] for i in (2, 0, 1))
     outer = kernel.shape[:-3]
@@ -88,7 +89,7 @@ def _heads(kernel: jax.Array, layer: Layer) -> Changes:
         yield "its heads are interleaved: [head_dim, heads] instead of [heads, head_dim]", {"kernel": turned}
 
 
-def _conv(kernel: jax.Array, layer: Layer) -> Changes:
+def _conv(kernel: np.ndarray, layer: Layer) -> Changes:
     given = layer.label.partition(", ")[2].partition(", ")[2]
     rank = given.count(",") + 1 - given.count(",)") if "(" in given else 2
     window = tuple(range(kernel.ndim - 2 - rank, kernel.ndim - 2))
@@ -96,7 +97,7 @@ def _conv(kernel: jax.Array, layer: Layer) -> Changes:
     if kernel.shape[-1] == kernel.shape[-2]:
         yield "its kernel has input and output channels exchanged", {"kernel": kernel.mT}
     if max(sizes) > 1:
-        yield "its window is turned round", {"kernel": jnp.flip(kernel, window)}
+        yield "its window is turned round", {"kernel": np.flip(kernel, window)}
     if rank == 2 and sizes[0] == sizes[1] > 1:
         yield "its window has height and width exchanged", {"kernel": kernel.swapaxes(*window)}
 
@@ -105,10 +106,10 @@ def _recurrent(own: Own, cell: str) -> Changes:
     gates = _GATES.get(cell, "h")
     n = len(gates)
 
-    def split(leaf: jax.Array) -> jax.Array:
+    def split(leaf: np.ndarray) -> np.ndarray:
         return leaf.reshape(*leaf.shape[:-1], n, -1)
 
-    def joined(leaf: jax.Array) -> jax.Array:
+    def joined(leaf: np.ndarray) -> np.ndarray:
         return leaf.reshape(*leaf.shape[:-2], -1)
 
     gated = {name: own[name] for name in ("kernel", "recurrent_kernel", "bias") if name in own}
@@ -122,7 +123,7 @@ def _recurrent(own: Own, cell: str) -> Changes:
         if leaf.shape[-1] == leaf.shape[-3]:
             yield f"its {name} is transposed within each gate", {name: joined(leaf.swapaxes(-1, -3))}
     if cell == "gru_cell":
-        sign = jnp.array([1.0, -1.0, 1.0])[:, None]
+        sign = np.array([[1], [-1], [1]], own["kernel"].dtype)
         changed = {name: joined(split(leaf) * sign) for name, leaf in gated.items()}
         yield "its update gate keeps what ours replaces: h' = z n + (1 - z) h", changed
 

@@ -14,6 +14,7 @@ what is below a module goes along. A name that no rule matches keeps its segment
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 from purenets.interop.convert import inverse
 from purenets.interop.torch_places import below
@@ -31,7 +32,7 @@ __all__ = [
     "torch_names",
 ]
 
-Rename = Mapping[str, str | None]
+Rename: TypeAlias = Mapping[str, str | None]
 """Pattern of torch's names to paths; ``None`` leaves names out."""
 
 ENCODER_LAYER_NAMES: dict[str, str | None] = {

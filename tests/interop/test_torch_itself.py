@@ -9,7 +9,15 @@ import pytest
 
 import purenets as pn
 from purenets import models
-from purenets.interop import ENCODER_LAYER_NAMES, from_torch, names_below, resnet_names, to_torch
+from purenets.interop import (
+    ENCODER_LAYER_NAMES,
+    from_torch,
+    names_below,
+    port_check,
+    resnet_names,
+    to_torch,
+    torch_outputs,
+)
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -257,3 +265,63 @@ def test_a_safetensors_file_of_a_torch_module_is_that_module(tmp_path):
         rtol=1e-5,
         atol=1e-5,
     )
+
+
+def test_hooks_capture_every_module_and_leave_the_model_as_it_was():
+    module = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.LSTM(4, 2, batch_first=True))
+    module[1].eval()
+    x = np.ones((2, 5, 3), np.float32)
+    found = torch_outputs(module, x)
+    assert {name: output.shape for name, output in found.items()} == {
+        "0": (2, 5, 4),
+        "1": (2, 5, 4),
+        "2": (2, 5, 2),
+        "": (2, 5, 2),
+    }
+    np.testing.assert_array_equal(found["1"], found["0"])
+    assert [inner.training for inner in module] == [True, False, True]
+    assert not any(inner._forward_hooks for inner in module.modules())
+    np.testing.assert_array_equal(torch_outputs(module, torch.from_numpy(x))["0"], found["0"])
+
+
+def test_an_encoder_is_followed_layer_by_layer_and_its_forgotten_epsilon_is_found():
+    module = settled(nn.TransformerEncoder(encoder_layer(False, "relu"), 3, enable_nested_tensor=False))
+    names = names_below(ENCODER_LAYER_NAMES, "layers.*", "blocks/*")
+    names |= {"layers.*": "blocks/*"}
+    x = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
+    right = pn.serial(blocks=pn.repeat(encoder_block(False, jax.nn.relu), 3))
+    params, state, _ = from_torch(module.state_dict(), right, rename=names)
+    found = port_check(right, params, state, partial(torch_outputs, module), x, rename=names)
+    assert found.first is None
+    inside = ("attention", "attention_norm", "feed_forward/up", "feed_forward/down", "feed_forward_norm")
+    assert [one.path for one in found.layers] == [
+        *(path for i in range(3) for path in (*(f"blocks/{i}/{part}" for part in inside), f"blocks/{i}")),
+        "",
+    ]
+    other = models.transformer_block(
+        8,
+        pn.attention(8, 2),
+        models.feed_forward(8, 16, activation=jax.nn.relu),
+        pre_norm=False,
+        norm=partial(pn.layer_norm, eps=1e-3),
+    )
+    found = port_check(
+        pn.serial(blocks=pn.repeat(other, 3)), params, state, partial(torch_outputs, module), x, rename=names
+    )
+    assert found.first.path == "blocks/0/attention_norm"
+    assert found.causes == ("its epsilon is 1e-05 in the reference",)
+
+
+def test_a_resnet_is_followed_module_by_module_and_a_square_convolution_turned_round_is_found():
+    module, model, x, (into, _), settings = case("a ResNet with torchvision's names")
+    names = settings["rename"]
+    params, state, _ = from_torch(module.state_dict(), model, rename=names)
+    reference = torch_outputs(module, x)
+    found = port_check(model, params, state, reference, into(x.numpy()), rename=names)
+    assert found.first is None
+    assert len(found.layers) == 31
+    body = params["stage_2"]["rest"]["joined"]["body"]
+    body["conv_2"]["kernel"] = body["conv_2"]["kernel"].at[1].set(body["conv_2"]["kernel"][1].mT)
+    found = port_check(model, params, state, reference, into(x.numpy()), rename=names)
+    assert (found.first.path, found.first.name) == ("stage_2/rest/1/joined/body/conv_2", "layer2.2.conv2")
+    assert found.causes == ("its kernel has input and output channels exchanged",)
