@@ -50,7 +50,10 @@ nb_execution_cache_path = cache or ""
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_execution_show_tb = True
+nb_execution_in_temp = True
+nb_output_stderr = "remove"  # what XLA and progress bars tell a terminal
 nb_merge_streams = True
+nb_render_markdown_format = "myst"
 nb_ipywidgets_js: dict[str, Any] = {}  # these would be loaded from the network
 
 # The reference
