@@ -76,8 +76,8 @@ def read_pictures(source: str | Path, part: str, classes: Sequence[str]) -> tupl
 class PictureFolder:
     """A tree ``class/picture.jpg`` (or png, bmp) as a source of examples, for :func:`~purenets.data.stream`.
 
-    Example i is a picture uint8 ``[height, width, 3]`` and its label, int32, an index into ``classes``; those of the first
-    class come first, each class in the order of its file names. Nothing is decoded before it is asked for.
+    Example i is a picture uint8 ``[height, width, 3]`` and its label, int32, an index into ``classes``; those of the
+    first class come first, each class in the order of its file names. Nothing is decoded before it is asked for.
 
     Args:
         folder: the folder that holds those of the classes.

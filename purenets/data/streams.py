@@ -135,6 +135,7 @@ class Stream:
             grain.ReadOptions(self.threads, 2 * self.threads)
         )
         if self.workers:
+            _parse_flags()
             found = found.mp_prefetch(grain.MultiprocessingOptions(self.workers, 2), _on_processor)
         reader = iter(found)
         ready = grain.experimental.ThreadPrefetchDatasetIterator(
@@ -303,6 +304,14 @@ def _processor() -> jax.Device | None:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
         return None
+
+
+def _parse_flags() -> None:
+    """Grain's workers read flags, which only programs of absl have parsed by themselves."""
+    from absl import flags  # type: ignore[import-untyped]
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
 
 
 def _on_processor(*_: int) -> None:

@@ -7,6 +7,8 @@ failed, and that one is run in pieces (``nonfinite.py``).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count, islice
 from operator import itemgetter
 from typing import Any
 
@@ -14,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from purenets.data.batches import count_examples, epoch_order
+from purenets.data.streams import Stream
 from purenets.errors import describe
 from purenets.layer import fold_name
 from purenets.train.fit import Callback, Epoch
@@ -147,18 +150,30 @@ def guard_fit(step: Step, ts: TrainState, data: Any, *, batch_size: int, shuffle
         if not bool(_became_nonfinite(last[0], epoch.ts)):
             last[0] = epoch.ts
             return
-        now, examples = last[0], count_examples(data, batch_size)
-        steps = examples // batch_size
-        while int(now.step) < int(epoch.ts.step):
-            order = jnp.arange(examples)
-            if shuffle:
-                order = epoch_order(fold_name(now.key, "order"), now.step // steps, examples)
-            for rows in order[: steps * batch_size].reshape(steps, batch_size):
-                now, _ = careful(now, jax.tree.map(itemgetter(rows), data))
+        now = last[0]
+        for batch in islice(
+            _batches(step, now, data, batch_size, shuffle), int(epoch.ts.step) - int(now.step)
+        ):
+            now, _ = careful(now, batch)
         careful.finish()
         raise NonFiniteError(None, last[0], data)
 
     return callback
+
+
+def _batches(step: Step, ts: TrainState, data: Any, batch_size: int, shuffle: bool) -> Iterator[Any]:
+    """The batches that ``fit`` takes from a TrainState on, without end."""
+    if isinstance(data, Stream):
+        placement = getattr(step, "placement", None)
+        yield from data.batches(ts.key, batch_size, start=int(ts.step), shuffle=shuffle, placement=placement)
+    examples = count_examples(data, batch_size)
+    steps = examples // batch_size
+    for number in count(int(ts.step) // steps):
+        order = jnp.arange(examples)
+        if shuffle:
+            order = epoch_order(fold_name(ts.key, "order"), number, examples)
+        for rows in order[: steps * batch_size].reshape(steps, batch_size):
+            yield jax.tree.map(itemgetter(rows), data)
 
 
 @jax.jit

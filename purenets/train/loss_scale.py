@@ -12,15 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from purenets.layer import Key, Params, State
 from purenets.train.objective import Metrics, Objective
 from purenets.train.step import Step, TrainState
+
+if TYPE_CHECKING:
+    import optax
 
 __all__ = ["LossScale", "LossScaled", "loss_scaled"]
 
@@ -79,7 +81,9 @@ def loss_scaled(step: Step, *, initial: float = 2.0**15, interval: int = 2000) -
         raise ValueError(f"loss_scaled needs a power of two of at least 1 as initial, got {initial}")
     if interval < 1:
         raise ValueError(f"loss_scaled needs an interval of at least 1 step, got {interval}")
-    scaled = _unscaling(optax.with_extra_args_support(step.optimizer), initial, interval)
+    from optax import with_extra_args_support
+
+    scaled = _unscaling(with_extra_args_support(step.optimizer), initial, interval)
     return LossScaled(**vars(replace(step, optimizer=scaled)))
 
 
@@ -95,6 +99,7 @@ def _unscaling(
     inner: optax.GradientTransformationExtraArgs, initial: float, interval: int
 ) -> optax.GradientTransformationExtraArgs:
     """The optimizer on gradients of a scaled loss; one that is not finite moves nothing."""
+    from optax import GradientTransformationExtraArgs
 
     def init(params: Params) -> LossScale:
         return LossScale(jnp.float32(initial), jnp.int32(0), jnp.int32(0), inner.init(params))
@@ -117,7 +122,7 @@ def _unscaling(
         )
         return jax.tree.map(lambda u: jnp.where(good, u, jnp.zeros_like(u)), updates), after
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return GradientTransformationExtraArgs(init, update)
 
 
 def _unscaled_extra(extra: dict[str, Any], grads: Params, scale: jax.Array) -> dict[str, Any]:

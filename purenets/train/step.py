@@ -8,16 +8,17 @@ would have drawn.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from purenets.layer import Key, Layer, Params, State, describe, fold_name
-from purenets.optim.explain import hyperparameters
 from purenets.paths import Where, flatten, leaf_paths, matching, merge, split
 from purenets.train.objective import Metrics, Objective
+
+if TYPE_CHECKING:
+    import optax
 
 __all__ = ["Step", "TrainState", "make_step", "start"]
 
@@ -45,6 +46,11 @@ class Step:
 
     def __call__(self, ts: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         """Take one step."""
+        # Here and not above, so that importing purenets does not take the time of importing optax.
+        from optax import GradientTransformationExtraArgs
+
+        from purenets.optim.explain import hyperparameters
+
         trained, fixed = _divide(ts.params, self.trainable)
         key = jax.random.fold_in(ts.key, ts.step)
 
@@ -58,7 +64,7 @@ class Step:
             parts = _micro_batches(batch, self.accumulate)
             loss, grads, state, metrics = _accumulated(gradient, trained, ts.state, parts, key)
         extra = {}
-        if isinstance(self.optimizer, optax.GradientTransformationExtraArgs):
+        if isinstance(self.optimizer, GradientTransformationExtraArgs):
             extra = {"value": loss, "grad": grads, "value_fn": lambda p: loss_of(p, ts.state, batch, key)[0]}
         updates, opt_state = self.optimizer.update(grads, ts.opt_state, trained, **extra)
         used = hyperparameters(opt_state, self.optimizer)
