@@ -10,6 +10,7 @@ from purenets.interop.equinox import from_equinox
 from purenets.interop.gru import gru_from_flax, gru_to_flax
 from purenets.interop.haiku import from_haiku
 from purenets.interop.linen import from_linen
+from purenets.interop.linen_names import linen_names
 from purenets.interop.lstm import lstm_from_flax, lstm_to_flax
 from purenets.interop.nnx import from_nnx
 from purenets.interop.port_check import LayerCheck, PortCheck, port_check
@@ -34,6 +35,7 @@ __all__ = [
     "gru_from_flax",
     "gru_to_flax",
     "inverse",
+    "linen_names",
     "load_program",
     "lstm_from_flax",
     "lstm_to_flax",
