@@ -1,18 +1,9 @@
 """Neural networks in JAX with nothing hidden: pure functions over plain parameter trees."""
 
-from purenets import (
-    activations,
-    data,
-    initializers,
-    inspect,
-    losses,
-    metrics,
-    models,
-    optim,
-    parallel,
-    paths,
-    regularizers,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from purenets import activations, data, initializers, losses, metrics, paths, regularizers
 from purenets.beam import Beams, beam_search
 from purenets.compose import Wiring, branch, compose, residual, serial
 from purenets.data_init import data_dependent, lsuv
@@ -53,6 +44,9 @@ from purenets.train import (
 )
 from purenets.version import __version__
 from purenets.weights import LoadReport, load_weights, save_weights
+
+if TYPE_CHECKING:
+    from purenets import classic, conform, inspect, interop, models, optim, parallel, theory
 
 __all__ = [
     "Beams",
@@ -129,5 +123,22 @@ __all__ = [
     "train",
     "train_best",
     "wrapper",
+    "theory",
+    "interop",
+    "conform",
+    "classic",
     *_layers,
 ]
+
+# Loaded when first named: an import of purenets takes little longer than that of jax.
+_LATER = ("classic", "conform", "inspect", "interop", "models", "optim", "parallel", "theory")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return importlib.import_module(f"purenets.{name}")
+    raise AttributeError(f"module 'purenets' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax.extend.core import get_opaque_trace_state
 
 from purenets.errors import note_place
 from purenets.layer import Key, Layer, Params, State, fold_name
@@ -44,7 +43,7 @@ class Wiring:
         self._state = dict(state)
         self._key = key
         self._calls: dict[str, int] = {}
-        self._trace = get_opaque_trace_state(convention="flax")
+        self._trace = _current_trace()
         self._open = True
 
     def __getattr__(self, name: str) -> _Bound:
@@ -92,7 +91,7 @@ class Wiring:
 
     def _refuse_foreign_trace(self, name: str, state: State) -> None:
         """State written inside somebody's own vmap, scan or grad could not leave it again."""
-        if state and get_opaque_trace_state(convention="flax") != self._trace:
+        if state and _current_trace() != self._trace:
             raise ValueError(
                 f"part {name!r} has state and is called inside a jax transform within the body: "
                 "transform the layer (ensemble, repeat, remat), not the call"
@@ -115,3 +114,10 @@ class _Bound:
     def __call__(self, *inputs: Any, **side: Any) -> Any:
         """Run the part."""
         return self._wiring._run(self._name, inputs, side)
+
+
+def _current_trace() -> Any:
+    # Importing it brings Pallas with it, which an import of purenets need not wait for.
+    from jax.extend.core import get_opaque_trace_state
+
+    return get_opaque_trace_state(convention="flax")

@@ -11,16 +11,18 @@ did not reach is then plain, and so are params kept in half precision, whose sma
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from purenets.inspect.table import text_table
 from purenets.layer import Key, Layer, Params, State
 from purenets.paths import flatten, path_of, unflatten
 from purenets.surgery import abstract, edit, layer_paths, tap, taps
+
+if TYPE_CHECKING:
+    import optax
 
 __all__ = ["DtypeRow", "Dtypes", "dtypes"]
 

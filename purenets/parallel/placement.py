@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import optax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from purenets.errors import describe
@@ -28,6 +27,9 @@ from purenets.parallel.rules import DATA_PARALLEL, Rules, shardings
 from purenets.paths import Where
 from purenets.train.objective import Metrics, Objective
 from purenets.train.step import Step, TrainState, start
+
+if TYPE_CHECKING:
+    import optax
 
 __all__ = ["Placement", "on_mesh", "place", "start_on"]
 
