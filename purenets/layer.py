@@ -54,7 +54,9 @@ __all__ = [
 Key: TypeAlias = jax.Array
 """A typed random key, of ``jax.random.key``."""
 Params: TypeAlias = dict[str, Any]
+"""What is learnt: nested plain dicts of arrays."""
 State: TypeAlias = dict[str, Any]
+"""What a layer carries from one call to the next: nested plain dicts of arrays."""
 
 
 def no_memory(batch: int, length: int) -> State:  # noqa: ARG001

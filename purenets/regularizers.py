@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 Regularizer: TypeAlias = Callable[[Array], Array]
+"""From a leaf of the params to a number that is added to the loss."""
 
 
 def l1(kernel: ArrayLike) -> Array:

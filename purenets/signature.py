@@ -13,6 +13,7 @@ from typing import Any
 __all__ = ["MODES", "keywords_of", "side_inputs", "signed"]
 
 MODES = ("key", "train", "stream")
+"""The keyword arguments that every layer takes."""
 
 
 def keywords_of(fn: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -24,6 +24,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.ext.napoleon import Config, GoogleDocstring
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import stringify_annotation
 
@@ -118,7 +119,7 @@ def directive_of(value: Any) -> str:
     """The directive of autodoc that documents a value."""
     if inspect.isclass(value):
         return "autoexception" if issubclass(value, Exception) else "autoclass"
-    return "autofunction" if inspect.isroutine(value) else "autodata"
+    return "autofunction" if inspect.isroutine(value) or hasattr(value, "__wrapped__") else "autodata"
 
 
 class NamesDirective(SphinxDirective):
@@ -134,11 +135,10 @@ class NamesDirective(SphinxDirective):
             value = getattr(importlib.import_module(module), name)
             home = home_of(module, name)
             target = value.__name__ if home is None else f"{home}.{name}"
-            described = inspect.isroutine(value) or inspect.isclass(value) or home is None
-            rows += [
-                f"   * - :py:obj:`{name} <{target}>`",
-                f"     - {first_line(value.__doc__ if described else '')}",
-            ]
+            told = value.__doc__
+            if home is not None and directive_of(value) == "autodata":
+                told = "\n".join(ModuleAnalyzer.for_module(home).find_attr_docs().get(("", name), []))
+            rows += [f"   * - :py:obj:`{name} <{target}>`", f"     - {first_line(told)}"]
         table = [".. list-table::", "   :widths: 1 3", "   :class: names", "", *rows]
         return self.parse_text_to_nodes("\n".join(["```{eval-rst}", *table, "```"]))
 

@@ -32,6 +32,7 @@ CIFAR10_CLASSES = (
     "ship",
     "truck",
 )
+"""The names of the labels 0 to 9."""
 _BATCHES = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
 _RECORD = 1 + 3 * 32 * 32
 

@@ -30,8 +30,11 @@ __all__ = [
 ]
 
 Axes: TypeAlias = int | Sequence[int]
+"""One axis of a kernel, or several that count together."""
 Mode: TypeAlias = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
+"""Which fan the variance is divided by: one of them, or their arithmetic or geometric mean."""
 Distribution: TypeAlias = Literal["normal", "truncated_normal", "uniform"]
+"""What the weights are drawn from, at the same variance."""
 
 
 def fans(

@@ -23,8 +23,14 @@ __all__ = ["TRAINING", "Shape", "examples", "foreign_layer", "library", "shape_o
 Shape: TypeAlias = Any
 """A tuple of sizes, which is float32, or anything that has a shape and a dtype."""
 
-TRAINING = {"train": True, "training": True, "is_training": True}
-TRAINING |= {"deterministic": False, "use_running_average": False, "inference": False}
+TRAINING = {
+    "train": True,
+    "training": True,
+    "is_training": True,
+    "deterministic": False,
+    "use_running_average": False,
+    "inference": False,
+}
 """The argument by which a call is told of its mode, to what it is in training; it is the opposite otherwise."""
 
 

@@ -35,6 +35,7 @@ __all__ = [
 Sizes: TypeAlias = int | Sequence[int]
 """One size for each axis of space, or one for all."""
 Padding: TypeAlias = Literal["SAME", "VALID"] | int | Sequence[tuple[int, int]]
+"""By name, as many on every side, or ``(before, after)`` for each axis of space."""
 
 _lecun = jax.nn.initializers.lecun_normal()
 _zeros = jax.nn.initializers.zeros

@@ -37,6 +37,7 @@ __all__ = [
 
 P = PartitionSpec
 Rules: TypeAlias = Sequence[tuple[str, PartitionSpec]]
+"""Pairs of a pattern and what it spreads; the first that matches counts."""
 
 DATA_PARALLEL: Rules = ()
 """Nothing spread but the batch."""

@@ -49,6 +49,7 @@ class Epoch:
 
 
 Callback: TypeAlias = Callable[[Epoch], None]
+"""A function of an :class:`Epoch`, called after each."""
 
 
 def early_stopping(

@@ -24,9 +24,11 @@ from purenets.paths import leaf_paths
 __all__ = ["Metrics", "Objective", "Supervised", "supervised"]
 
 Metrics: TypeAlias = dict[str, jax.Array]
+"""Scalars by name."""
 Objective: TypeAlias = Callable[
     [Params, State, Any, Key | None, bool], tuple[jax.Array, tuple[State, Metrics]]
 ]
+"""``(params, state, batch, key, train) -> (loss, (state, metrics))``."""
 PerExample: TypeAlias = Callable[[Any, Any], jax.Array]
 """``(output, target) -> [batch]``, or ``[batch, ...]``, unreduced."""
 

@@ -13,6 +13,7 @@ Array = np.ndarray
 Number = float | Callable[[int], Any]
 """A hyperparameter, constant or a function of the number of updates made before."""
 Mask = Callable[[dict[str, Array]], dict[str, Any]] | None
+"""From the params to which of them are meant; None means all."""
 
 
 class Oracle(NamedTuple):

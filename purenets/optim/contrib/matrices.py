@@ -18,6 +18,7 @@ from purenets.optim.base import Scalar
 __all__ = ["Preconditioning", "as_matrices", "fans", "orthogonalize"]
 
 Preconditioning = Literal["frobenius", "spectral", "aol", "schatten"]
+"""What a matrix is divided by before it is made orthogonal."""
 Axes = int | Sequence[int]
 
 
