@@ -47,8 +47,11 @@ def train(
         The new TrainState and the metrics of every step, ``[epochs, steps]``.
 
     Raises:
+        TypeError: the data are a stream, which is read between programs: that is for ``fit``.
         ValueError: the data are empty, their leaves disagree in length, or hold less than one batch.
     """
+    if isinstance(data, Stream):
+        raise TypeError("train is one pure program over arrays: give a stream to fit")
     examples = count_examples(data, batch_size)
     steps = examples // batch_size
 
