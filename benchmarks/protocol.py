@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
 
@@ -65,8 +65,6 @@ class Case:
     """The same work on data on which all ought to agree, where on the case's own they need not."""
     fresh: bool = False
     """Forget what was compiled before each call."""
-    leaves_out: Mapping[str, str] = field(default_factory=dict)
-    """Libraries that take no part, and why."""
 
 
 def row(name: str) -> ModuleType:
@@ -90,11 +88,11 @@ def absent() -> list[str]:
     return [name for name, (module, _) in LIBRARIES.items() if importlib.util.find_spec(module) is None]
 
 
-def contestants(name: str, case: Case) -> dict[tuple[str, str], Call]:
-    """The contestants of a case by library and form, of the libraries that are installed and take part."""
+def contestants(name: str, case: Case, libraries: Iterable[str] = LIBRARIES) -> dict[tuple[str, str], Call]:
+    """The contestants of a case by library and form, of those libraries that are installed and take part."""
     found: dict[tuple[str, str], Call] = {}
-    missing = {*absent(), *case.leaves_out}
-    for library in LIBRARIES:
+    missing = absent()
+    for library in libraries:
         place = f"benchmarks.rows.{name}.{library}"
         if library not in missing and importlib.util.find_spec(place) is not None:
             made = importlib.import_module(place).contestants(case)

@@ -59,7 +59,10 @@ def filter_loop(
         model, opt_state, value = inner(*carry, batch)
         return (model, opt_state), value
 
-    return lambda carry, batch: step(batch, carry), (model, optimizer.init(eqx.filter(model, eqx.is_inexact_array)))
+    return lambda carry, batch: step(batch, carry), (
+        model,
+        optimizer.init(eqx.filter(model, eqx.is_inexact_array)),
+    )
 
 
 def flat_loop(

@@ -29,7 +29,9 @@ def fill(module: nnx.Module, weights: Any) -> None:
             part[...] = jnp.array(value)
 
 
-def split_loop(model: nnx.Module, optimizer: optax.GradientTransformation, loss: Loss = cross_entropy) -> Loop:
+def split_loop(
+    model: nnx.Module, optimizer: optax.GradientTransformation, loss: Loss = cross_entropy
+) -> Loop:
     """``nnx.split`` once, and ``nnx.merge`` within a step of ``jax.jit``."""
     graph, state = nnx.split((model, nnx.Optimizer(model, optimizer, wrt=nnx.Param)))
 
@@ -43,7 +45,9 @@ def split_loop(model: nnx.Module, optimizer: optax.GradientTransformation, loss:
     return step, state
 
 
-def cached_loop(model: nnx.Module, optimizer: optax.GradientTransformation, loss: Loss = cross_entropy) -> Loop:
+def cached_loop(
+    model: nnx.Module, optimizer: optax.GradientTransformation, loss: Loss = cross_entropy
+) -> Loop:
     """``nnx.cached_partial`` of a step of ``nnx.jit``."""
 
     @partial(nnx.jit, donate_argnums=(0, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,15 +17,18 @@ __all__ = ["loop"]
 
 
 def loop(
-    model: pn.Layer, optimizer: optax.GradientTransformation, weights: Any, loss: Any = losses.softmax_cross_entropy
+    model: pn.Layer,
+    optimizer: optax.GradientTransformation,
+    weights: Any,
+    loss: Any = losses.softmax_cross_entropy,
 ) -> Loop:
     """A training step from these weights."""
     step = pn.make_step(pn.supervised(model, loss), optimizer)
     ts = pn.start(model, optimizer, jax.random.key(0))._replace(params=jax.tree.map(jnp.copy, weights))
-    jitted = jax.jit(step, donate_argnums=0)
 
+    @partial(jax.jit, donate_argnums=0)
     def one(ts: pn.TrainState, batch: Any) -> tuple[pn.TrainState, jax.Array]:
-        ts, metrics = jitted(ts, batch)
+        ts, metrics = step(ts, batch)
         return ts, metrics["loss"]
 
     return one, ts

@@ -14,7 +14,9 @@ from benchmarks.rows.lenet import RATE
 
 
 def _conv(x: jax.Array, p: Any, padding: str) -> jax.Array:
-    y = jax.lax.conv_general_dilated(x, p["kernel"], (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    y = jax.lax.conv_general_dilated(
+        x, p["kernel"], (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
     return jax.nn.relu(y + p["bias"])
 
 

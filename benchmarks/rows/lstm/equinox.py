@@ -15,7 +15,9 @@ from benchmarks.rows.lstm import RATE, squares
 
 def _run(cell: eqx.nn.LSTMCell, x: jax.Array) -> jax.Array:
     def one(x: jax.Array) -> jax.Array:
-        def step(carry: tuple[jax.Array, jax.Array], now: jax.Array) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        def step(
+            carry: tuple[jax.Array, jax.Array], now: jax.Array
+        ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
             carry = cell(now, carry)
             return carry, carry[0]
 
@@ -31,4 +33,6 @@ def contestants(case: Case) -> dict[str, Call]:
     cell = eqx.nn.LSTMCell(size, size, key=jax.random.key(0))
     arrays = [weights["kernel"].T, weights["recurrent_kernel"].T, jnp.copy(weights["bias"])]
     cell = eqx.tree_at(lambda cell: [cell.weight_ih, cell.weight_hh, cell.bias], cell, arrays)
-    return {"flat leaves, jit": repeated(flat_loop(cell, optax.sgd(RATE), _run, squares), case.given["batch"])}
+    return {
+        "flat leaves, jit": repeated(flat_loop(cell, optax.sgd(RATE), _run, squares), case.given["batch"])
+    }

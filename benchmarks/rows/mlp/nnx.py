@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import jax
 import optax
 from flax import nnx
@@ -16,7 +18,7 @@ class MLP(nnx.Module):
 
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.dense_1, self.dense_2, self.dense_3 = (
-            nnx.Linear(n_in, n_out, rngs=rngs) for n_in, n_out in zip(SIZES, SIZES[1:], strict=False)
+            nnx.Linear(n_in, n_out, rngs=rngs) for n_in, n_out in pairwise(SIZES)
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:

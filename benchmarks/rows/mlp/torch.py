@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.loops.torch import fill, loop, tensor
 from benchmarks.loops.torch import device as device_of
+from benchmarks.loops.torch import fill, loop, tensor
 from benchmarks.protocol import Call, Case
 from benchmarks.rows.mlp import BATCH, RATE, SIZES
 
@@ -20,9 +21,7 @@ class MLP(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.dense_1, self.dense_2, self.dense_3 = (
-            nn.Linear(n_in, n_out) for n_in, n_out in zip(SIZES, SIZES[1:], strict=False)
-        )
+        self.dense_1, self.dense_2, self.dense_3 = (nn.Linear(n_in, n_out) for n_in, n_out in pairwise(SIZES))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """To logits."""

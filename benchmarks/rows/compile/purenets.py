@@ -1,0 +1,5 @@
+"""As in the row ``transformer``."""
+
+from benchmarks.rows.transformer.purenets import contestants
+
+__all__ = ["contestants"]
