@@ -1,13 +1,11 @@
 """Neural networks in JAX with nothing hidden: pure functions over plain parameter trees."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from purenets import activations, data, initializers, losses, metrics, paths, regularizers
-from purenets.beam import Beams, beam_search
+from purenets import activations, data, initializers, losses, metrics, paths
 from purenets.compose import Wiring, branch, compose, residual, serial
-from purenets.data_init import data_dependent, lsuv
 from purenets.generate import Generated, generate
+from purenets.later import loader
 from purenets.layer import Layer, function, identity, layer, open_stream, stateless
 from purenets.layers import *  # noqa: F403
 from purenets.layers import __all__ as _layers
@@ -43,10 +41,12 @@ from purenets.train import (
     train_best,
 )
 from purenets.version import __version__
-from purenets.weights import LoadReport, load_weights, save_weights
 
 if TYPE_CHECKING:
-    from purenets import classic, conform, inspect, interop, models, optim, parallel, theory
+    from purenets import classic, conform, inspect, interop, models, optim, parallel, regularizers, theory
+    from purenets.beam import Beams, beam_search
+    from purenets.data_init import data_dependent, lsuv
+    from purenets.weights import LoadReport, load_weights, save_weights
 
 __all__ = [
     "Beams",
@@ -130,14 +130,22 @@ __all__ = [
     *_layers,
 ]
 
-# Loaded when first named: an import of purenets takes little longer than that of jax.
-_LATER = ("classic", "conform", "inspect", "interop", "models", "optim", "parallel", "theory")
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return importlib.import_module(f"purenets.{name}")
-    raise AttributeError(f"module 'purenets' has no attribute {name!r}")
+# An import of purenets takes little longer than that of jax, and brings no optax.
+_LATER = {
+    name: name
+    for name in (
+        "classic", "conform", "inspect", "interop", "models", "optim", "parallel", "regularizers", "theory"
+    )
+} | {
+    "Beams": "beam",
+    "LoadReport": "weights",
+    "beam_search": "beam",
+    "data_dependent": "data_init",
+    "load_weights": "weights",
+    "lsuv": "data_init",
+    "save_weights": "weights",
+}  # fmt: skip
+__getattr__ = loader(__name__, _LATER)
 
 
 def __dir__() -> list[str]:

@@ -19,15 +19,18 @@ def loaded(code):
 
 
 def test_an_import_loads_neither_optax_nor_anything_heavy_besides_jax():
-    beside = loaded("import purenets") - loaded("import jax")
+    jax_alone = loaded("import jax")
+    beside = loaded("import purenets") - jax_alone
     packages = {name.partition(".")[0] for name in beside}
     assert not packages & {"optax", "rich", "flax", "matplotlib", "sklearn", "scipy", "PIL", "orbax", "grain"}
     assert not {name for name in beside if "pallas" in name}
-    assert len([name for name in beside if not name.startswith("purenets")]) < 40
+    # Modules cost about the same each, and 1.15 times the time of jax is what the whole may take.
+    assert len(beside) < 0.15 * len(jax_alone)
 
 
 @pytest.mark.parametrize(
-    "name", ["classic", "conform", "inspect", "interop", "models", "optim", "parallel", "theory"]
+    "name",
+    ["classic", "conform", "inspect", "interop", "models", "optim", "parallel", "theory", "regularizers"],
 )
 def test_subpackages_are_loaded_when_named(name):
     code = f"import purenets as pn\nassert 'purenets.{name}' not in __import__('sys').modules\npn.{name}"

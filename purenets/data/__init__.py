@@ -1,7 +1,7 @@
 """Data: sets of arrays, readers of their files, synthetic problems, and the batches of an epoch."""
 
-from purenets.data import augment, sequence_tasks
-from purenets.data.arrays import Split, data_folder, digits, mnist, train_test_split
+from typing import TYPE_CHECKING
+
 from purenets.data.batches import (
     batches,
     count_examples,
@@ -11,21 +11,26 @@ from purenets.data.batches import (
     sample_batch,
     scan_batches,
 )
-from purenets.data.cifar import CIFAR10_CLASSES, cifar10
-from purenets.data.images import PictureFolder
-from purenets.data.readers import read_idx
 from purenets.data.streams import Stream, stream
-from purenets.data.synthetic import blobs, circles, linear_regression, moons, spirals, xor
-from purenets.data.text import (
-    Bytes,
-    Characters,
-    default_text,
-    draw_windows,
-    split_text,
-    tinyshakespeare,
-    tracks,
-    windows,
-)
+from purenets.later import loader
+
+if TYPE_CHECKING:
+    from purenets.data import augment, sequence_tasks
+    from purenets.data.arrays import Split, data_folder, digits, mnist, train_test_split
+    from purenets.data.cifar import CIFAR10_CLASSES, cifar10
+    from purenets.data.images import PictureFolder
+    from purenets.data.readers import read_idx
+    from purenets.data.synthetic import blobs, circles, linear_regression, moons, spirals, xor
+    from purenets.data.text import (
+        Bytes,
+        Characters,
+        default_text,
+        draw_windows,
+        split_text,
+        tinyshakespeare,
+        tracks,
+        windows,
+    )
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -63,3 +68,36 @@ __all__ = [
     "windows",
     "xor",
 ]
+
+_LATER = {
+    "augment": "augment",
+    "sequence_tasks": "sequence_tasks",
+    "Split": "arrays",
+    "data_folder": "arrays",
+    "digits": "arrays",
+    "mnist": "arrays",
+    "train_test_split": "arrays",
+    "CIFAR10_CLASSES": "cifar",
+    "cifar10": "cifar",
+    "PictureFolder": "images",
+    "read_idx": "readers",
+    "blobs": "synthetic",
+    "circles": "synthetic",
+    "linear_regression": "synthetic",
+    "moons": "synthetic",
+    "spirals": "synthetic",
+    "xor": "synthetic",
+    "Bytes": "text",
+    "Characters": "text",
+    "default_text": "text",
+    "draw_windows": "text",
+    "split_text": "text",
+    "tinyshakespeare": "text",
+    "tracks": "text",
+    "windows": "text",
+}
+__getattr__ = loader(__name__, _LATER)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
