@@ -52,7 +52,7 @@ class Placement:
         """
         whole = NamedSharding(self.mesh, PartitionSpec())
         params = shardings(ts.params, self.mesh, self.rules, fully=self.fully)
-        opt_state = shardings(ts.opt_state, self.mesh, self.rules, fully=self.fully, strict=False)
+        opt_state = shardings(ts.opt_state, self.mesh, self.rules, fully=self.fully, averages_of=ts.params)
         return TrainState._make([whole, params, jax.tree.map(lambda _: whole, ts.state), opt_state, whole])
 
     @property

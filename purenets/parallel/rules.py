@@ -5,8 +5,9 @@ serves a layer and a stack of such layers under ``repeat``::
 
     [("**/up/kernel", P(None, "model")), ("**/down/kernel", P("model", None))]
 
-The first rule that matches counts, and what none matches lies whole on every device. Rules are for params; the
-optimizer's averages have the paths of their params within them, ``0/mu/blocks/up/kernel``, and follow.
+The first rule that matches counts, and what none matches lies whole on every device. Rules are for params. The
+optimizer's averages have the paths of their params at the end of their own, ``0/mu/blocks/up/kernel``, and follow
+them.
 
 *Fully sharded* (ZeRO, Rajbhandari et al. 2020): of what the rules leave whole, the longest axis that can be is
 spread over the data axis, for every leaf that is large enough to be worth it.
@@ -15,7 +16,7 @@ spread over the data axis, for every leaf that is large enough to be worth it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -76,7 +77,7 @@ def shardings(
     rules: Rules = DATA_PARALLEL,
     *,
     fully: str | None = None,
-    strict: bool = True,
+    averages_of: Any = None,
 ) -> Any:
     """A ``NamedSharding`` for each leaf of a tree of arrays or ``ShapeDtypeStruct``.
 
@@ -85,12 +86,12 @@ def shardings(
         mesh: the devices.
         rules: see above.
         fully: an axis of the mesh to spread all large leaves over as well.
-        strict: raise where a rule matches nothing or does not fit its leaf; otherwise the leaf stays whole,
-            as the averages of factored optimizers must, which have a param's path and another shape.
+        averages_of: the params, where the tree is an optimizer's state. A leaf then lies as the param whose path its
+            own ends in, or whole if it has another shape, as the averages of factored optimizers.
 
     Raises:
-        ValueError: a rule names an axis that the mesh lacks; and with ``strict``, a pattern matches nothing, a
-            spec has more axes than its leaf, or an axis of the leaf does not divide by that of the mesh.
+        ValueError: a rule names an axis that the mesh lacks; and of params, a pattern matches nothing, a spec has
+            more axes than its leaf, or an axis of the leaf does not divide by that of the mesh.
     """
     used = {name for _, spec in rules for entry in spec for name in names_in(entry)} | (
         {fully} if fully else set()
@@ -99,12 +100,14 @@ def shardings(
         raise ValueError(
             f"the rules spread over {', '.join(missing)}, the mesh has {', '.join(mesh.axis_names)}"
         )
+    strict = averages_of is None
+    params = set() if strict else set(leaf_paths(averages_of))
     if strict:
         for pattern, _ in rules:
             matching(pattern, leaf_paths(tree))
 
     def place(key_path: Any, leaf: Any) -> NamedSharding:
-        path = path_of(key_path)
+        path = _param_at_end(path_of(key_path), params)
         spec = next((spec for pattern, spec in rules if path_regex(pattern).fullmatch(path)), None)
         entries = [None] * len(leaf.shape) if spec is None else _aligned(path, leaf, spec, mesh, strict)
         if fully:
@@ -119,6 +122,14 @@ def shardings(
 def sliced(sharding: NamedSharding, axes: int) -> NamedSharding:
     """That of a slice which has lost so many of the first axes."""
     return NamedSharding(sharding.mesh, P(*sharding.spec[axes:]))
+
+
+def _param_at_end(path: str, params: Container[str]) -> str:
+    """The path of a param that a path ends in, or all of it."""
+    end = path
+    while end not in params and "/" in end:
+        end = end.partition("/")[2]
+    return end if end in params else path
 
 
 def names_in(entry: Any) -> tuple[str, ...]:

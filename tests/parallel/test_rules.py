@@ -93,6 +93,24 @@ def test_rules_that_do_not_fit_are_refused(mesh, rules, options, message):
         parallel.shardings(params, mesh, rules, **options)
 
 
+@pytest.mark.parametrize("pattern", ["up/kernel", "**/up/kernel", "up/*"])
+def test_averages_follow_their_params_however_the_rule_is_written(mesh, pattern):
+    params = {"up": {"kernel": jnp.zeros((4, 8))}, "inner": {"up": {"kernel": jnp.zeros((4, 8))}}}
+    place = parallel.Placement(mesh, ((pattern, P(None, "model")),))
+    optimizer = pn.optim.groups({"up/**": pn.optim.adam(0.1), "**": pn.optim.sgd(0.1, momentum=0.9)})
+    ts = pn.TrainState(jnp.int32(0), params, {}, optimizer.init(params), jax.random.key(0))
+    placed = place.of(ts)
+    wanted = {path: s.spec for path, s in pn.paths.flatten(placed.params).items()}
+    averages = dict(zip(pn.paths.leaf_paths(ts.opt_state), jax.tree.leaves(placed.opt_state), strict=True))
+    for path in ("up/kernel", "inner/up/kernel"):
+        found = [
+            s.spec
+            for name, s in averages.items()
+            if name.endswith(f"mu/{path}") or name.endswith(f"trace/{path}")
+        ]
+        assert found == [wanted[path]], path
+
+
 def test_averages_follow_their_params_and_factored_ones_stay_whole(mesh):
     """Adam's have the params' shapes, Adafactor's have their paths and fewer axes."""
     params = {"up": {"kernel": jnp.zeros((256, 256))}}
