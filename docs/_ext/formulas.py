@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -11,8 +12,16 @@ from sphinx.application import Sphinx
 __all__ = ["setup"]
 
 
+# Usual commands of LaTeX that docutils does not know, by others that it does.
+OTHERWISE = {r"\\dots\b": r"\\ldots", r"\\(big|Big|bigg|Bigg)(?=[^a-zA-Z])": r"\\\1l"}
+
+
 def visit_formula(translator: Any, node: nodes.math | nodes.math_block) -> None:
     """Write a formula in a line."""
+    text = node.astext()
+    for command, other in OTHERWISE.items():
+        text = re.sub(command, other, text)
+    node.children = [nodes.Text(text)]
     translator.math_output, translator.math_options = "mathml", ""
     _html_base.HTMLTranslator.visit_math(translator, node)
 
