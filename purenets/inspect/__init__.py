@@ -9,8 +9,11 @@ from purenets.inspect.examples import neural_tangent_kernel, per_example_gradien
 from purenets.inspect.gradient_sizes import GradientSizes, gradient_sizes
 from purenets.inspect.half_precision import half_precision_by_scope
 from purenets.inspect.landscape import filter_normalized_direction, landscape, roughness
+from purenets.inspect.layer_plots import plot_activity, plot_gradients, weight_pictures
+from purenets.inspect.plots import plot_history, plot_sweep
 from purenets.inspect.step_cost import StepCost, step_cost
 from purenets.inspect.summary import Summary, SummaryRow, summary
+from purenets.inspect.trees import TreeRow, TreeView, tree
 
 __all__ = [
     "Activity",
@@ -23,6 +26,8 @@ __all__ = [
     "StepCost",
     "Summary",
     "SummaryRow",
+    "TreeRow",
+    "TreeView",
     "activity",
     "attention_maps",
     "dead_units",
@@ -38,7 +43,13 @@ __all__ = [
     "neural_tangent_kernel",
     "per_example_gradients",
     "per_example_norms",
+    "plot_activity",
+    "plot_gradients",
+    "plot_history",
+    "plot_sweep",
     "roughness",
     "step_cost",
     "summary",
+    "tree",
+    "weight_pictures",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from purenets.inspect.cost import scopes_of
-from purenets.inspect.table import text_table
+from purenets.inspect.table import html_table, text_table
 from purenets.layer import Layer
 from purenets.paths import Where, flatten, matching
 from purenets.surgery import abstract, edit, layers_by_path, tap, taps
@@ -93,13 +92,7 @@ class Summary:
 
     def _repr_html_(self) -> str:
         header, cells = self._cells()
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
-        body = ""
-        for row in cells:
-            styles = ["text-align:left;white-space:pre"] * 3 + ["text-align:right"] * (len(row) - 3)
-            columns = (f'<td style="{s}">{html.escape(c)}</td>' for s, c in zip(styles, row, strict=True))
-            body += f"<tr>{''.join(columns)}</tr>"
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return html_table(header, cells, right=header[3:])
 
 
 def summary(

@@ -1,11 +1,12 @@
-"""Rows as a table of plain text, drawn by rich."""
+"""Rows as a table: of plain text, drawn by rich, and of HTML for notebooks."""
 
 from __future__ import annotations
 
+import html
 import io
 from collections.abc import Iterable, Sequence
 
-__all__ = ["text_table"]
+__all__ = ["html_table", "text_table"]
 
 
 def text_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> str:
@@ -32,3 +33,20 @@ def text_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: 
     with console.capture() as captured:
         console.print(table)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def html_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> str:
+    """The same as HTML; spaces are kept, so that indents show.
+
+    >>> html_table(["bytes"], [["<24"]], right=["bytes"]).partition("<tbody>")[2]
+    '<tr><td style="text-align:right">&lt;24</td></tr></tbody></table>'
+    """
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    sides = ["text-align:right" if name in right else "text-align:left;white-space:pre" for name in columns]
+    body = ""
+    for row in rows:
+        cells = (
+            f'<td style="{side}">{html.escape(cell)}</td>' for side, cell in zip(sides, row, strict=True)
+        )
+        body += f"<tr>{''.join(cells)}</tr>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

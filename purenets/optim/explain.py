@@ -37,6 +37,9 @@ from purenets.paths import leaf_paths, path_of
 __all__ = ["Explanation", "LeafRow", "explain", "hyperparameters"]
 
 
+_HEAD = ("path", "group", "learning rate", "decay", "clip", "frozen", "state")
+
+
 @dataclass(frozen=True)
 class LeafRow:
     """What an optimizer does to one leaf.
@@ -69,9 +72,8 @@ class Explanation(list[LeafRow]):
 
     shared_bytes: int = 0
 
-    def __str__(self) -> str:
-        head = ("path", "group", "learning rate", "decay", "clip", "frozen", "state")
-        rows = [head] + [
+    def _cells(self) -> list[tuple[str, ...]]:
+        rows = (
             (
                 row.path,
                 row.group or "-",
@@ -82,15 +84,26 @@ class Explanation(list[LeafRow]):
                 _size(row.state_bytes),
             )
             for row in self
-        ]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        )
+        return [_HEAD, *rows]
+
+    def _total(self) -> str:
+        total = sum(row.state_bytes for row in self) + self.shared_bytes
+        return f"state {_size(total)}, of which {_size(self.shared_bytes)} belong to no leaf"
+
+    def __str__(self) -> str:
+        rows = self._cells()
+        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
         lines = [
             "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
         ]
-        total = sum(row.state_bytes for row in self) + self.shared_bytes
-        return "\n".join(
-            [*lines, f"state {_size(total)}, of which {_size(self.shared_bytes)} belong to no leaf"]
-        )
+        return "\n".join([*lines, self._total()])
+
+    def _repr_html_(self) -> str:
+        # Imported here, since optimizers stand below what looks into models.
+        from purenets.inspect.table import html_table
+
+        return f"{html_table(_HEAD, self._cells()[1:])}<p>{self._total()}</p>"
 
 
 def explain(optimizer: GradientTransformation, params: Params) -> Explanation:

@@ -70,6 +70,14 @@ class Sweep:
         lines += ["| " + " | ".join(f"{x:.4g}" for x in row.values()) + " |" for row in rows]
         return "\n".join(lines)
 
+    def figure(self, value: Callable[[Any], Any], *, label: str = "value", log: str | None = None) -> Any:
+        """A curve over the one setting that differs or a map over two: :func:`purenets.inspect.plot_sweep`."""
+        from purenets.inspect.plots import (
+            plot_sweep,
+        )  # figures look at what trainings give, not the other way
+
+        return plot_sweep(self, value, label=label, log=log)
+
     def best(self, value: Callable[[Any], Any], mode: Literal["min", "max"] = "min") -> dict[str, float]:
         """The row with the best mean over its seeds; one with NaN is never best.
 
