@@ -11,9 +11,13 @@ from sphinx.application import Sphinx
 
 __all__ = ["setup"]
 
-
-# Usual commands of LaTeX that docutils does not know, by others that it does.
-OTHERWISE = {r"\\dots\b": r"\\ldots", r"\\(big|Big|bigg|Bigg)(?=[^a-zA-Z])": r"\\\1l"}
+# What docutils does not know or sets badly, in TeX that it sets well.
+OTHERWISE = {
+    r"\\dots\b": r"\\ldots",
+    r"\\(big|Big|bigg|Bigg)(?=[^a-zA-Z])": r"\\\1l",
+    # a thin space between a function and its argument
+    r"\\(log|ln|exp|sin|cos|tanh|det|max|min)(?:\s+(?=[A-Za-z])|\s*(?=\\(?!left|big|Big)[A-Za-z]))": r"\\\1\\, ",
+}
 
 
 def visit_formula(translator: Any, node: nodes.math | nodes.math_block) -> None:
