@@ -1,8 +1,7 @@
 """The first call of a training step of the decoder Transformer, by its depth: 2, 8 and 24 blocks.
 
 Tracing, lowering, compiling and one step on a small batch, with everything forgotten that was compiled before. Each
-library takes part in the form that compiles fastest in depth, a loop over stacked blocks; for 2 blocks also with the
-blocks one after another. Torch in eager mode compiles nothing and is left out.
+library takes part in the form that compiles fastest in depth, a loop over stacked blocks. Torch in eager mode compiles nothing and is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +18,5 @@ _DEPTHS = {"tiny": (2,), "small": (2, 8, 24), "full": (2, 8, 24)}
 def cases(scale: Scale) -> Iterator[Case]:
     """One for each depth."""
     for depth in _DEPTHS[scale]:
-        sizes = Sizes(65, 64, 4, depth, 32, 2) if scale != "tiny" else Sizes(5, 8, 2, depth, 4, 2)
-        both = depth == 2 and scale != "tiny"
-        content = given(sizes) | {"forms": (False, True) if both else (True,)}
+        content = given(Sizes(65, 64, 4, depth, 32, 2)) | {"forms": (True,)}
         yield Case(f"compile-{depth}", f"First call, {depth} blocks", content, checked=2, fresh=True)

@@ -52,7 +52,7 @@ def given(sizes: Sizes) -> dict[str, Any]:
 
 def cases(scale: Scale) -> Iterator[Case]:
     """One case."""
-    yield Case("transformer", TITLE, given(_SIZES[scale]))
+    yield Case("transformer", TITLE, given(_SIZES[scale]) | ({"forms": (True,)} if scale == "tiny" else {}))
 
 
 def form(scan: bool) -> str:
