@@ -17,11 +17,12 @@ from purenets.interop.port_check import LayerCheck, PortCheck, port_check
 from purenets.interop.programs import export, load_program
 from purenets.interop.to_linen import to_linen
 from purenets.interop.torch import TorchReport, from_torch, to_torch
-from purenets.interop.torch_names import ENCODER_LAYER_NAMES, names_below, resnet_names
+from purenets.interop.torch_names import ENCODER_LAYER_NAMES, LLAMA_NAMES, names_below, resnet_names
 from purenets.interop.torch_outputs import torch_outputs
 
 __all__ = [
     "ENCODER_LAYER_NAMES",
+    "LLAMA_NAMES",
     "LayerCheck",
     "PortCheck",
     "TorchReport",

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from purenets.errors import describe
-from purenets.interop.torch_names import Rename, paths_of_names, torch_names
+from purenets.interop.torch_names import Rename, named_apart, paths_of_names, torch_names
 from purenets.interop.torch_places import Place, pack, places_of, unpack
 from purenets.layer import Layer, Params, State
 from purenets.paths import Where, flatten, matching
@@ -198,7 +198,8 @@ def to_torch(
     """
     tree = {"params": params, "state": state or {}}
     if like is None:
-        places = places_of(model, tree, (), flattened)
+        every = pack(places_of(model, tree, None, flattened), jax.eval_shape(lambda: flatten(tree)))
+        places = places_of(model, tree, named_apart(rename, every), flattened)
         arrays = pack(places, flatten(tree)) | dict.fromkeys(sorted(_counters(places)), np.int64(0))
         names = torch_names(rename, arrays)
         again = {name: arrays[path] for name, path in _known(tied, tied or {}, arrays).items()}

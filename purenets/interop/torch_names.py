@@ -5,6 +5,7 @@ segments as a slash does in paths: ``*`` is one segment, ``**`` any number. A ru
 what is below a module goes along. A name that no rule matches keeps its segments: ``encoder.up`` is ``encoder/up``.
 
 ===========================  =========================================================================
+:data:`LLAMA_NAMES`          Llama's weights at Hugging Face, for :func:`purenets.models.llama`
 :func:`resnet_names`         torchvision's ResNets, for :func:`purenets.models.resnet`
 :data:`ENCODER_LAYER_NAMES`  ``nn.TransformerEncoderLayer``, for :func:`purenets.models.transformer_block`
 :func:`names_below`          a map of names for a module that is inside another
@@ -24,7 +25,9 @@ from purenets.rename import rename_all
 
 __all__ = [
     "ENCODER_LAYER_NAMES",
+    "LLAMA_NAMES",
     "Rename",
+    "named_apart",
     "names_below",
     "paths_of_names",
     "paths_of_outputs",
@@ -45,6 +48,18 @@ ENCODER_LAYER_NAMES: dict[str, str | None] = {
 """From ``nn.TransformerEncoderLayer`` to ``transformer_block(dim, attention(dim, heads), feed_forward(dim, hidden,
 activation=jax.nn.relu), pre_norm=False, norm=partial(layer_norm, eps=1e-5))``, which has the defaults of torch's;
 ``pre_norm`` is its ``norm_first``."""
+
+
+LLAMA_NAMES: dict[str, str | None] = {
+    "model.embed_tokens": "embed",
+    "model.layers.*.input_layernorm": "blocks/*/attention_norm",
+    "model.layers.*.self_attn.{q,k,v,o}_proj": "blocks/*/attention/{query,key,value,out}",
+    "model.layers.*.post_attention_layernorm": "blocks/*/feed_forward_norm",
+    "model.layers.*.mlp.{gate,up,down}_proj": "blocks/*/feed_forward/{gate,up,down}",
+    "model.norm": "norm",
+    "lm_head": "head",
+}
+"""From the names of Llama's weights at Hugging Face to the paths of :func:`purenets.models.llama`."""
 
 
 def paths_of_names(rename: Rename | None, names: Iterable[str]) -> dict[str, str | None]:
@@ -85,6 +100,21 @@ def torch_names(rename: Rename | None, paths: Iterable[str]) -> dict[str, str]:
     """
     rules = inverse({old.replace(".", "/"): new for old, new in (rename or {}).items() if new is not None})
     return {path: str(name).replace("/", ".") for path, name in _renamed(rules, list(paths)).items()}
+
+
+def named_apart(rename: Rename | None, paths: Iterable[str]) -> set[str]:
+    """Those of the arrays that a rule leads to by their own name or that of their layer, not by a wildcard alone.
+
+    >>> sorted(named_apart({"q_proj": "query", "net.**": "**"}, ["query/weight", "out/weight"]))
+    ['query/weight']
+    """
+    ends = [new for new in (rename or {}).values() if new and new.rpartition("/")[2].strip("*")]
+    regexes = [path_regex(new) for new in ends]
+    return {
+        path
+        for path in paths
+        if any(regex.fullmatch(path) or regex.fullmatch(path.rpartition("/")[0]) for regex in regexes)
+    }
 
 
 def _renamed(rules: Rename, names: Iterable[str]) -> dict[str, str | None]:

@@ -49,7 +49,7 @@ class Place:
 def places_of(
     model: Layer,
     tree: Mapping[str, Any],
-    names: Collection[str] = (),
+    names: Collection[str] | None = (),
     flattened: Mapping[str, Sequence[int]] | None = None,
 ) -> list[Place]:
     """Every place of a model.
@@ -57,16 +57,16 @@ def places_of(
     Args:
         model: the model.
         tree: ``{"params": ..., "state": ...}``, of arrays or shapes.
-        names: those of torch's arrays, as far as they are known: they tell which modules are one.
+        names: those of torch's arrays, as far as they are known: they tell which modules are one. With ``None`` none
+            are, and each layer has names of its own.
         flattened: pattern of dense layers to what torch flattens ahead of them, ``(channels, *space)``.
 
     Raises:
         ValueError: a pattern matches no dense layer, or a shape does not fit it; a layer that comes after convolutions
             and a ``flatten`` is not named; or a layer has an array that torch's has not.
     """
-    return _Walk(flatten(dict(tree)), set(names), _flattened(model, flattened or {})).visit(
-        model, "", [("", ())]
-    )
+    own = None if names is None else set(names)
+    return _Walk(flatten(dict(tree)), own, _flattened(model, flattened or {})).visit(model, "", [("", ())])
 
 
 def core(layer: Layer) -> Layer:
@@ -104,7 +104,7 @@ def _inside(members: list[Member], name: str) -> list[Member]:
 class _Walk:
     """The leaves of a model by path, the names in torch, and the shapes that are flattened, on the way through it."""
 
-    def __init__(self, leaves: dict[str, Any], names: set[str], flattened: dict[str, _Sizes]) -> None:
+    def __init__(self, leaves: dict[str, Any], names: set[str] | None, flattened: dict[str, _Sizes]) -> None:
         self.leaves, self.names, self.flattened = leaves, names, flattened
 
     def visit(self, layer: Layer, path: str, members: list[Member], suffix: str = "_l0") -> list[Place]:
@@ -172,7 +172,7 @@ class _Walk:
         return [] if apart else found
 
     def named(self, members: list[Member], leaf: str) -> bool:
-        return any(below(name, leaf) in self.names for name, _ in members)
+        return self.names is None or any(below(name, leaf) in self.names for name, _ in members)
 
     def shapes(self, own: Mapping[str, str], members: list[Member]) -> dict[str, _Sizes]:
         """Of one member."""

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 import purenets as pn
-from purenets.interop import from_torch, names_below, resnet_names, to_torch
+from purenets.interop import LLAMA_NAMES, from_torch, names_below, resnet_names, to_torch
 from purenets.interop.torch_names import paths_of_names, torch_names
-from purenets.models import resnet, resnet_cifar
+from purenets.models import llama, resnet, resnet_cifar
+from tests.interop import llama_oracle
 from tests.interop.torch_cases import arrays_of
 
 
@@ -110,3 +111,30 @@ def test_the_way_back_leaves_out_what_was_left_out():
 def test_a_map_for_a_module_inside_another_keeps_what_is_left_out():
     assert names_below({"a": "b", "c": None}, "net", "body") == {"net.a": "body/b", "net.c": None}
     assert names_below({"a": "b"}, "net", "") == {"net.a": "b"}
+
+
+@pytest.mark.parametrize("kv_heads", [2, 4], ids=["grouped keys", "keys as many as queries"])
+def test_weights_of_llama_compute_what_they_are_meant_to_and_come_back(kv_heads):
+    model = llama(11, 16, 4, depth=2, hidden=12, kv_heads=kv_heads)
+    arrays = {n: 0.3 * v for n, v in arrays_of(llama_oracle.shapes(11, 16, 4, kv_heads, 2, 12)).items()}
+    params, state, _ = from_torch(arrays, model, rename=LLAMA_NAMES)
+    ids = np.array([3, 1, 4, 1, 5])
+    wide = {name: value.astype(np.float64) for name, value in arrays.items()}
+    wanted = llama_oracle.llama(wide, ids, 4, kv_heads, 2)
+    got, _ = jax.jit(model.apply)(params, state, ids[None])
+    np.testing.assert_allclose(got[0], wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
+    for back in (
+        to_torch(model, params, rename=LLAMA_NAMES),
+        to_torch(model, params, rename=LLAMA_NAMES, like=arrays),
+    ):
+        assert set(back) == set(arrays)
+        for name, value in arrays.items():
+            np.testing.assert_array_equal(back[name], value)
+
+
+def test_recurrent_layers_of_their_own_are_told_by_the_rules_on_the_way_back():
+    model = pn.stacked(pn.elman_cell(4, 4), pn.elman_cell(4, 4))
+    params, _ = model.init(jax.random.key(0))
+    back = to_torch(model, params, rename={"below": "rnn_1", "above": "rnn_2"})
+    np.testing.assert_array_equal(back["above.weight_hh_l0"], params["rnn_2"]["recurrent_kernel"].T)
+    assert "weight_hh_l1" in to_torch(model, params)
