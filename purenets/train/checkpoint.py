@@ -31,7 +31,7 @@ __all__ = ["Checkpoints"]
 
 
 class Checkpoints:
-    """A folder of checkpoints, numbered by the epochs that were done.
+    """A folder of checkpoints, numbered by the epochs that were done; many processes share one folder.
 
     Args:
         folder: where they go; it is made.
@@ -133,13 +133,17 @@ class Checkpoints:
                 f"{str(error).splitlines()[0]}; whole ones are there after {self.epochs() or 'none'}: make room, and "
                 "go on with fit(resume=True)"
             ) from error
+        if jax.process_index() == 0:
+            self._write_manifests()
+        self._pending.clear()
+
+    def _write_manifests(self) -> None:
         for epochs, told in self._pending.items():
             versions = {name: importlib.metadata.version(name) for name in ("jax", "orbax-checkpoint")}
             record = {**told, "versions": versions, "files": self._hashes(epochs)}
             part = self._manifest(epochs).with_suffix(".part")
             part.write_text(json.dumps(record))
             part.replace(self._manifest(epochs))
-        self._pending.clear()
         for manifest in (self.folder / "manifests").glob("*.json"):
             if int(manifest.stem) not in self._manager.all_steps():
                 manifest.unlink()

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from purenets.data.batches import count_examples, find_nonfinite
 from purenets.data.streams import Stream
@@ -113,7 +114,8 @@ def fit(
         callbacks: functions of an :class:`Epoch`, called in order, one epoch late at most.
         shuffle: draw a new order for each epoch.
         progress: show a live bar.
-        checkpoints: where to save the state after epochs. On SIGTERM the epoch is ended, saved, and returned.
+        checkpoints: where to save the state after epochs. On SIGTERM, to one of many processes too, the
+            epoch is ended, saved, and returned.
         resume: go on from the latest checkpoint where there is one; ``epochs`` counts those done before.
 
     Returns:
@@ -136,6 +138,8 @@ def fit(
     source = feed(step, data, batch_size, shuffle)
     order = source.order(ts)
     done = 0
+    if resume and jax.process_count() > 1:
+        multihost_utils.sync_global_devices("all have written what is to be resumed")
     if checkpoints and resume and checkpoints.epochs():
         ts = checkpoints.restore(ts, order=order)
         done = checkpoints.epochs()[-1]
@@ -151,10 +155,11 @@ def fit(
         show(epoch.number + 1, epoch.metrics)
         for callback in callbacks:
             callback(epoch)
-        end = epoch.number + 1 == epochs or asked_to_stop() or epoch.stopped_with is not None
+        asked = asked_to_stop(epoch.number + 1)
+        end = epoch.number + 1 == epochs or asked or epoch.stopped_with is not None
         if checkpoints and checkpoints.due(epoch.number + 1, end):
             checkpoints.save(epoch.number + 1, epoch.ts, epoch.metrics, order=order)
-        if asked_to_stop() and epoch.stopped_with is None:
+        if asked and epoch.stopped_with is None:
             epoch.stop(epoch.ts)
         return epoch.stopped_with
 
@@ -173,18 +178,20 @@ def fit(
 
 
 @contextlib.contextmanager
-def _graceful(checkpoints: Checkpoints | None) -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM has come meanwhile; at the end all checkpoints are on disk."""
+def _graceful(checkpoints: Checkpoints | None) -> Iterator[Callable[[int], bool]]:
+    """Whether to stop after so many epochs, since SIGTERM has come; at the end all checkpoints are on disk."""
     if checkpoints is None:
-        yield lambda: False
+        yield lambda epochs: False
         return
     came: list[int] = []
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number)) if main else None
+    # Many processes must stop after the same epoch, which JAX sees to.
+    alone = jax.process_count() == 1
+    here = alone and threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number)) if here else None
     try:
-        yield lambda: bool(came)
+        yield lambda epochs: bool(came) if alone else multihost_utils.reached_preemption_sync_point(epochs)
     finally:
-        if main:
+        if here:
             signal.signal(signal.SIGTERM, before)
         checkpoints.wait()
 
