@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 
-from benchmarks.protocol import ROWS, SCALES, absent, row
+from benchmarks.protocol import EXTRA, ROWS, SCALES, absent, row
 from benchmarks.results import load
 from benchmarks.run import run, write
 
@@ -31,7 +31,12 @@ def _settings() -> None:
 def main() -> int:
     """0 where the losses of all contestants agreed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="row", help=f"any of {', '.join(ROWS)}; all by default")
+    parser.add_argument(
+        "rows",
+        nargs="*",
+        metavar="row",
+        help=f"{', '.join(ROWS)}, which are all run by default; {', '.join(EXTRA)}",
+    )
     parser.add_argument("--rounds", type=int, help="interleaved rounds; 20 to 40 by row by default")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"), help="folder to write into")
     scale = "small on CPU and full on an accelerator by default"
@@ -41,15 +46,15 @@ def main() -> int:
     parser.add_argument("--page", action="store_true", help="write page and figure again, time nothing")
     given = parser.parse_args()
     if given.list:
-        for name in ROWS:
+        for name in ROWS + EXTRA:
             print(f"{name:<14}{row(name).TITLE}")
         print(f"absent: {', '.join(absent()) or 'none'}")
         return 0
     if given.page:
         write(given.out, load(given.out / f"{jax.default_backend()}.json"))
         return 0
-    if unknown := [name for name in given.rows if name not in ROWS]:
-        parser.error(f"there is no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    if unknown := [name for name in given.rows if name not in ROWS + EXTRA]:
+        parser.error(f"there is no row {', '.join(unknown)}; there are {', '.join(ROWS + EXTRA)}")
     _settings()
     chosen = given.scale or ("tiny" if given.quick else "small" if jax.default_backend() == "cpu" else "full")
     rounds = given.rounds or (2 if given.quick else None)

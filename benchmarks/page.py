@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.protocol import ROWS, row
+from benchmarks.protocol import EXTRA, ROWS, row
 from benchmarks.results import best_peer, ours
 
 __all__ = ["notes_of", "page"]
@@ -37,7 +37,7 @@ def page(platform: str, results: Mapping[str, Any], figure: str, notes: Mapping[
     blocks += [f"![Ratios to the best JAX peer, by case]({figure})"]
     if "summary" in notes:
         blocks.append(notes["summary"])
-    for name in ROWS:
+    for name in ROWS + EXTRA:
         cases = [result for result in results.values() if result["row"] == name]
         if cases:
             package = row(name)
@@ -88,7 +88,7 @@ def _bold(value: float) -> str:
 
 def _place(result: Mapping[str, Any]) -> tuple[int, int]:
     """The order of the rows, and that in which a row's cases were timed."""
-    return ROWS.index(result["row"]), result["number"]
+    return (ROWS + EXTRA).index(result["row"]), result["number"]
 
 
 def _table(result: Mapping[str, Any]) -> str:

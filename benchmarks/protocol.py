@@ -15,7 +15,19 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
 
-__all__ = ["LIBRARIES", "ROWS", "SCALES", "Call", "Case", "Scale", "absent", "cases_of", "contestants", "row"]
+__all__ = [
+    "EXTRA",
+    "LIBRARIES",
+    "ROWS",
+    "SCALES",
+    "Call",
+    "Case",
+    "Scale",
+    "absent",
+    "cases_of",
+    "contestants",
+    "row",
+]
 
 Scale = Literal["tiny", "small", "full"]
 """Sizes: for tests, for a few processor cores, for an accelerator."""
@@ -45,6 +57,8 @@ ROWS = (
     "sweep",
     "dispatch",
 )
+EXTRA = ("resnet110", "generation")
+"""Rows that run only where they are named."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +87,8 @@ def row(name: str) -> ModuleType:
     Raises:
         ValueError: there is no such row.
     """
-    if name not in ROWS:
-        raise ValueError(f"there is no row {name!r}; there are {', '.join(ROWS)}")
+    if name not in ROWS + EXTRA:
+        raise ValueError(f"there is no row {name!r}; there are {', '.join(ROWS + EXTRA)}")
     return importlib.import_module(f"benchmarks.rows.{name}")
 
 

@@ -13,7 +13,7 @@ import jax
 from benchmarks.figure import draw
 from benchmarks.machine import environment
 from benchmarks.page import notes_of, page
-from benchmarks.protocol import LIBRARIES, ROWS, Case, Scale, absent, cases_of, contestants
+from benchmarks.protocol import EXTRA, LIBRARIES, ROWS, Case, Scale, absent, cases_of, contestants
 from benchmarks.results import best_peer, load, ours, save, summarise
 from benchmarks.timing import disagreements, take_turns, wait
 
@@ -98,7 +98,7 @@ def run(
 
 
 def _place(result: Mapping[str, Any]) -> tuple[int, int]:
-    return ROWS.index(result["row"]), result["number"]
+    return (ROWS + EXTRA).index(result["row"]), result["number"]
 
 
 def _expected(rows: Sequence[str], results: Mapping[str, Any]) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """The first call of a training step of the decoder Transformer, by its depth: 2, 8 and 24 blocks.
 
 Tracing, lowering, compiling and one step on a small batch, with everything forgotten that was compiled before. Each
-library takes part in the form that compiles fastest in depth, a loop over stacked blocks. Torch in eager mode compiles nothing and is left out.
+library takes part in the form that compiles fastest in depth, a loop over stacked blocks. Torch in eager mode compiles
+nothing and is left out.
 """
 
 from __future__ import annotations

@@ -25,22 +25,32 @@ _DEPTH = {"tiny": 8, "small": 20, "full": 20}
 
 def cases(scale: Scale) -> Iterator[Case]:
     """One case."""
-    rng, side = np.random.default_rng(0), _SIDE[scale]
-    x = jnp.asarray(rng.standard_normal((_BATCH[scale], side, side, 3), np.float32))
+    given = given_at(_DEPTH[scale], _BATCH[scale], _SIDE[scale])
+    yield Case("resnet", TITLE, given)
+
+
+def given_at(depth: int, batch: int, side: int) -> dict[str, Any]:
+    """Weights and a batch for a network of this depth."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((batch, side, side, 3), np.float32))
     y = jnp.asarray(rng.integers(0, 10, len(x)), jnp.int32)
-    weights, _ = models.resnet_cifar(_DEPTH[scale]).init(jax.random.key(0))
-    yield Case("resnet", TITLE, {"batch": (x, y), "weights": weights, "depth": _DEPTH[scale]})
+    weights, _ = models.resnet_cifar(depth).init(jax.random.key(0))
+    return {"batch": (x, y), "weights": weights, "depth": depth}
 
 
 def flat(weights: Any) -> dict[str, Any]:
-    """The weights with the blocks numbered through: ``block_1`` to ``block_9``."""
+    """The weights with the blocks numbered through, ``block_1`` to ``block_9``, none of them stacked."""
     found = {name: weights[name] for name in ("stem", "norm", "head")}
-    blocks = [
-        weights[f"stage_{stage}"][name]["joined"]["body"]
-        for stage in (1, 2, 3)
-        for name in sorted(weights[f"stage_{stage}"], key=lambda name: (name != "first", name))
-    ]
-    return found | {f"block_{i}": block for i, block in enumerate(blocks, 1)}
+    blocks = []
+    for stage in (1, 2, 3):
+        parts = dict(weights[f"stage_{stage}"])
+        blocks.append(parts.pop("first"))
+        if "rest" in parts:
+            rest = parts.pop("rest")
+            count = len(jax.tree.leaves(rest)[0])
+            blocks += [jax.tree.map(lambda leaf, i=i: leaf[i], rest) for i in range(count)]
+        blocks += [parts[name] for name in sorted(parts)]
+    return found | {f"block_{i}": block["joined"]["body"] for i, block in enumerate(blocks, 1)}
 
 
 def strides(depth: int) -> list[int]:

@@ -1,0 +1,5 @@
+"""As in the row `resnet`."""
+
+from benchmarks.rows.resnet.linen import contestants
+
+__all__ = ["contestants"]
