@@ -7,6 +7,7 @@ the other, from the state as it is (``tests/interop/test_optax_handover.py``).
 
 from purenets.interop.convert import convert, inverse
 from purenets.interop.equinox import from_equinox
+from purenets.interop.gpt2 import to_gpt2
 from purenets.interop.gru import gru_from_flax, gru_to_flax
 from purenets.interop.haiku import from_haiku
 from purenets.interop.linen import from_linen
@@ -43,6 +44,7 @@ __all__ = [
     "names_below",
     "port_check",
     "resnet_names",
+    "to_gpt2",
     "to_linen",
     "to_torch",
     "torch_outputs",
