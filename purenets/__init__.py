@@ -12,6 +12,7 @@ from purenets.layers import __all__ as _layers
 from purenets.lift import Policy, cast, ensemble, frozen, remat, repeat, wrapper
 from purenets.surgery import check, edit, inside, layer_paths, out_shape, outline, tap, taps
 from purenets.train import (
+    BatchedRun,
     Callback,
     Checkpoints,
     Epoch,
@@ -23,6 +24,7 @@ from purenets.train import (
     Supervised,
     Sweep,
     TrainState,
+    batch_runs,
     early_stopping,
     evaluate,
     fit,
@@ -63,6 +65,7 @@ __all__ = [
     "RetraceError",
     "Step",
     "Supervised",
+    "BatchedRun",
     "Sweep",
     "TrainState",
     "Wiring",
@@ -116,6 +119,7 @@ __all__ = [
     "start",
     "stateless",
     "supervised",
+    "batch_runs",
     "sweep",
     "tap",
     "taps",

@@ -11,9 +11,10 @@ from purenets.train.objective import Metrics, Objective, Supervised, supervised
 from purenets.train.retrace import RetraceError, limit_traces
 from purenets.train.run import evaluate, train
 from purenets.train.step import Step, TrainState, make_step, start
-from purenets.train.sweep import Sweep, sweep
+from purenets.train.sweep import BatchedRun, Sweep, batch_runs, sweep
 
 __all__ = [
+    "BatchedRun",
     "Callback",
     "Checkpoints",
     "Epoch",
@@ -30,6 +31,7 @@ __all__ = [
     "Supervised",
     "Sweep",
     "TrainState",
+    "batch_runs",
     "early_stopping",
     "evaluate",
     "fit",

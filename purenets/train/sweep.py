@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
@@ -22,7 +22,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from purenets.errors import describe
 from purenets.layer import Key
 
-__all__ = ["Sweep", "sweep"]
+__all__ = ["BatchedRun", "Sweep", "batch_runs", "sweep"]
 
 Run = Callable[..., Any]
 
@@ -90,8 +90,101 @@ class Sweep:
         return (min if mode == "min" else max)(rows, key=lambda row: row["mean"])
 
 
+@dataclass(frozen=True, eq=False)
+class BatchedRun:
+    """Many runs as one program, of :func:`batch_runs`."""
+
+    run: Run
+    chunk: int | None = None
+    devices: tuple[jax.Device, ...] | None = None
+    _programs: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def __call__(self, given: Callable[[np.ndarray], Any], members: int) -> Any:
+        """The results of all members, whose keys and settings ``given(rows)`` are."""
+        if self.devices is not None:
+            return self._over_devices(given(np.arange(members)), members, self.devices)
+        if jax.default_backend() == "cpu":
+            return self._over_cores(given, members)
+        everything = given(np.arange(members))
+        return self._program(everything, lambda: jax.jit(self._together(self.chunk)))(everything)
+
+    def _together(self, chunk: int | None) -> Callable[[Any], Any]:
+        def one(given: tuple[Key, dict[str, jax.Array]]) -> Any:
+            return self.run(given[0], **given[1])
+
+        def some(given: Any) -> Any:
+            if chunk is None or chunk >= len(given[0]):
+                return jax.vmap(one)(given)
+            return jax.lax.map(one, given, batch_size=chunk)
+
+        return some
+
+    def _program(self, given: Any, jitted: Callable[[], Any]) -> Any:
+        """The compiled program for such keys and settings, made at the first call and then kept."""
+        kind = str(jax.tree.map(jax.typeof, given))
+        if kind not in self._programs:
+            self._programs[kind] = jitted().lower(given).compile()
+        return self._programs[kind]
+
+    def _over_devices(self, given: Any, members: int, devices: Sequence[jax.Device]) -> Any:
+        if members % len(devices):
+            raise ValueError(f"{len(devices)} devices do not divide the {members} members of the sweep")
+        # Axes that JAX shards by itself, so that the results can be indexed like any array.
+        mesh = jax.make_mesh((len(devices),), ("members",), (AxisType.Auto,), devices=list(devices))
+        spec = PartitionSpec("members")
+        given = jax.device_put(given, NamedSharding(mesh, spec))
+
+        def spread() -> Any:
+            some = self._together(self.chunk)
+            return jax.jit(jax.shard_map(some, mesh=mesh, in_specs=(spec,), out_specs=spec, check_vma=False))
+
+        return self._program(given, spread)(given)
+
+    def _over_cores(self, given: Callable[[np.ndarray], Any], members: int) -> Any:
+        """One program, run at once for a share of the members by each core.
+
+        XLA's CPU backend spreads one operation over all cores and waits for them before the next, which the
+        small operations of a sweep are not worth; threads that each run whole members do not wait for each
+        other.
+        """
+        cores = min(_cores(), members, self.chunk or members)
+        size = math.ceil(members / cores)
+        # A last share that is not full runs the last member again, since another size would be another program.
+        rows = np.minimum(np.arange(math.ceil(members / size) * size), members - 1).reshape(-1, size)
+        shares = [given(share) for share in rows]
+        chunk = None if self.chunk is None else self.chunk // cores
+        program = self._program(shares[0], lambda: jax.jit(self._together(chunk)))
+        if len(shares) == 1:
+            return program(shares[0])
+        with ThreadPoolExecutor(len(shares)) as pool:
+            found = list(pool.map(lambda share: jax.block_until_ready(program(share)), shares))
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:members], *found)
+
+
+def batch_runs(
+    run: Run, *, chunk: int | None = None, devices: Sequence[jax.Device] | None = None
+) -> BatchedRun:
+    """A run that :func:`sweep` takes again and again without compiling again, as a search in rounds wants.
+
+    Args:
+        run: ``run(key, **settings) -> result``, pure; settings come as traced scalars.
+        chunk: members to run at once, the others after them, where memory is short; all by default.
+        devices: devices to spread the members over; their number divides that of the members.
+
+    Raises:
+        ValueError: ``chunk`` is not positive.
+
+    >>> doubled = batch_runs(lambda key, rate: 2 * rate)
+    >>> [sweep(doubled, {"rate": rates}).results.tolist() for rates in ([1.0, 2.0], [3.0, 4.0])]
+    [[2.0, 4.0], [6.0, 8.0]]
+    """
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"a sweep needs a chunk of 1 at least, got chunk={chunk}")
+    return BatchedRun(run, chunk, None if devices is None else tuple(devices))
+
+
 def sweep(
-    run: Run,
+    run: Run | BatchedRun,
     over: Mapping[str, Sequence[float] | np.ndarray | jax.Array] | None = None,
     *,
     seeds: int = 1,
@@ -105,7 +198,8 @@ def sweep(
     On CPU each core runs that program for its share of the members; elsewhere all members are one batch.
 
     Args:
-        run: ``run(key, **settings) -> result``, pure; settings come as traced scalars.
+        run: ``run(key, **settings) -> result``, pure; settings come as traced scalars. Or one of
+            :func:`batch_runs`, which keeps its program from sweep to sweep.
         over: the values of each setting, all combinations of which are run.
         seeds: how many keys; seed i has the same key with all settings, ``split(key, seeds)[i]``.
         key: where the keys come from, ``jax.random.key(0)`` by default.
@@ -125,8 +219,14 @@ def sweep(
     >>> sweep(run, {"rate": [0.1, 0.2]}, seeds=2).results.tolist() == np.float32([0.2, 0.2, 0.4, 0.4]).tolist()
     True
     """
-    if seeds < 1 or (chunk is not None and chunk < 1):
-        raise ValueError(f"a sweep needs 1 seed and a chunk of 1 at least, got seeds={seeds}, chunk={chunk}")
+    if seeds < 1:
+        raise ValueError(f"a sweep needs 1 seed at least, got seeds={seeds}")
+    if isinstance(run, BatchedRun):
+        if chunk is not None or devices is not None:
+            raise ValueError("a batched run has its chunk and devices already: give them to batch_runs")
+        runs = run
+    else:
+        runs = batch_runs(run, chunk=chunk, devices=devices)
     points = _points(over or {}, paired)
     count = len(next(iter(points.values()))) if points else 1
     settings = {name: np.repeat(values, seeds) for name, values in points.items()}
@@ -141,57 +241,7 @@ def sweep(
         )
         return repeated, {name: jnp.asarray(values[rows]) for name, values in settings.items()}
 
-    if devices is not None:
-        results = _over_devices(_together(run, chunk), given(np.arange(members)), members, devices)
-    elif jax.default_backend() == "cpu":
-        results = _over_processors(run, given, members, chunk)
-    else:
-        results = jax.jit(_together(run, chunk))(given(np.arange(members)))
-    return Sweep(settings, index, results)
-
-
-def _together(run: Run, chunk: int | None) -> Callable[[Any], Any]:
-    """The runs of some members as one function of their keys and settings, ``chunk`` of them at once."""
-
-    def one(given: tuple[Key, dict[str, jax.Array]]) -> Any:
-        return run(given[0], **given[1])
-
-    def some(given: Any) -> Any:
-        if chunk is None or chunk >= len(given[0]):
-            return jax.vmap(one)(given)
-        return jax.lax.map(one, given, batch_size=chunk)
-
-    return some
-
-
-def _over_devices(some: Callable[[Any], Any], given: Any, members: int, devices: Sequence[jax.Device]) -> Any:
-    if members % len(devices):
-        raise ValueError(f"{len(devices)} devices do not divide the {members} members of the sweep")
-    # Axes that JAX shards by itself, so that the results can be indexed like any array.
-    mesh = jax.make_mesh((len(devices),), ("members",), (AxisType.Auto,), devices=list(devices))
-    spec = PartitionSpec("members")
-    given = jax.device_put(given, NamedSharding(mesh, spec))
-    spread = jax.shard_map(some, mesh=mesh, in_specs=(spec,), out_specs=spec, check_vma=False)
-    return jax.jit(spread)(given)
-
-
-def _over_processors(run: Run, given: Callable[[np.ndarray], Any], members: int, chunk: int | None) -> Any:
-    """One program, run at once for a share of the members by each core.
-
-    XLA's CPU backend spreads one operation over all cores and waits for them before the next, which the small
-    operations of a sweep are not worth; threads that each run whole members do not wait for each other.
-    """
-    cores = min(_cores(), members, chunk or members)
-    size = math.ceil(members / cores)
-    # A last share that is not full runs the last member again, since another size would be another program.
-    rows = np.minimum(np.arange(math.ceil(members / size) * size), members - 1).reshape(-1, size)
-    shares = [given(share) for share in rows]
-    program = jax.jit(_together(run, None if chunk is None else chunk // cores)).lower(shares[0]).compile()
-    if len(shares) == 1:
-        return program(shares[0])
-    with ThreadPoolExecutor(len(shares)) as pool:
-        found = list(pool.map(lambda share: jax.block_until_ready(program(share)), shares))
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:members], *found)
+    return Sweep(settings, index, runs(given, members))
 
 
 def _cores() -> int:

@@ -172,3 +172,27 @@ def test_shares_of_unequal_size_give_every_member_once_with_its_key():
     assert rates.tolist() == list(range(7))
     wanted = jax.random.key_data(jax.random.fold_in(jax.random.split(jax.random.key(4), 1)[0], 1))
     np.testing.assert_array_equal(jax.random.key_data(keys), np.tile(wanted, (7, 1)))
+
+
+def test_a_batched_run_keeps_its_program_from_sweep_to_sweep():
+    traces = []
+
+    def counted(key, rate):
+        traces.append(rate)
+        return rate + jax.random.uniform(key)
+
+    runs = pn.batch_runs(counted)
+    first, second = (sweep(runs, {"rate": rates}, seeds=2).results for rates in ([1.0, 2.0], [5.0, 7.0]))
+    assert len(traces) == 1
+    noise = jnp.array([jax.random.uniform(k) for k in jax.random.split(jax.random.key(0), 2)])
+    np.testing.assert_allclose(first, jnp.concatenate([1 + noise, 2 + noise]), rtol=1e-6)
+    np.testing.assert_allclose(second, jnp.concatenate([5 + noise, 7 + noise]), rtol=1e-6)
+    assert sweep(runs, {"rate": [1.0]}).results.shape == (1,)
+    assert len(traces) == 2
+
+
+def test_a_batched_run_has_its_chunk_already():
+    with pytest.raises(
+        ValueError, match="a batched run has its chunk and devices already: give them to batch_runs"
+    ):
+        sweep(pn.batch_runs(lambda key: 0.0), chunk=2)
