@@ -69,7 +69,9 @@ def test_every_section_with_code_compares_something(name):
     assert len(sections) >= 5
     for section in sections:
         code = "".join(code for code, _ in pieces(section))
-        assert not code or re.search(r"^ *(assert |agree\(|same\(|np\.testing\.)", code, re.MULTILINE), section[:80]
+        assert not code or re.search(r"^ *(assert |agree\(|same\(|np\.testing\.)", code, re.MULTILINE), (
+            section[:80]
+        )
 
 
 def test_every_page_is_one_of_a_known_library():
