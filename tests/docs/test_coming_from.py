@@ -5,6 +5,7 @@ see it, and otherwise in comments that a browser does not show, ``<!-- check ...
 These have one name more, :func:`same`.
 """
 
+import importlib
 import importlib.util
 import re
 import sys
@@ -15,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import purenets as pn
 
 PAGES = Path(__file__).parents[2] / "docs" / "coming_from"
 LIBRARIES = {"equinox": "equinox", "flax": "flax", "haiku": "haiku", "pytorch": "torch", "stax": "jax"}
@@ -72,6 +75,28 @@ def test_every_section_with_code_compares_something(name):
         assert not code or re.search(r"^ *(assert |agree\(|same\(|np\.testing\.)", code, re.MULTILINE), (
             section[:80]
         )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_of_ours_on_a_page_is_there(name):
+    """In tables and sentences too."""
+    ours = {"pn": pn} | {
+        part: importlib.import_module(f"purenets.{part}")
+        for part in ("data", "interop", "losses", "models", "optim", "parallel")
+    }
+    found = re.findall(
+        rf"(?<![\w.])({'|'.join(ours)})((?:\.[a-z_0-9]+)+)", (PAGES / f"{name}.md").read_text(), re.I
+    )
+    assert len(found) > 20
+    missing = []
+    for module, names in found:
+        value = ours[module]
+        for part in names[1:].split("."):
+            if not hasattr(value, part):
+                missing.append(module + names)
+                break
+            value = getattr(value, part)
+    assert not missing
 
 
 def test_every_page_is_one_of_a_known_library():
