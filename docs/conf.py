@@ -60,6 +60,7 @@ nb_ipywidgets_js: dict[str, Any] = {}  # these would be loaded from the network
 
 # The reference
 add_module_names = False
+viewcode_follow_imported_members = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

@@ -161,21 +161,20 @@ def documented(site):
 
 def test_every_public_name_is_in_the_reference(site):
     there = documented(site)
-    objects = {}
+    names = [info.name for info in pkgutil.walk_packages(purenets.__path__, "purenets.")]
+    modules = {name: importlib.import_module(name) for name in names if not name.endswith("__main__")}
+    modules["purenets"] = purenets
+    described = {}
     for full in there:
         module, _, name = full.rpartition(".")
-        if module in sys.modules:
-            objects.setdefault(name, []).append(getattr(sys.modules[module], name, None))
-    modules = [info.name for info in pkgutil.walk_packages(purenets.__path__, "purenets.")]
-    lacking = []
-    for module in [*modules, "purenets"]:
-        if module.endswith("__main__"):
-            continue
-        found = importlib.import_module(module)
-        for name in getattr(found, "__all__", ()):
-            value = getattr(found, name)
-            elsewhere = any(value is other for other in objects.get(name, []))
-            if f"{module}.{name}" not in there and not elsewhere:
-                lacking.append(f"{module}.{name}")
+        if module in modules:
+            described.setdefault(name, []).append(getattr(modules[module], name))
+    lacking = [
+        f"{module}.{name}"
+        for module, found in modules.items()
+        for name in getattr(found, "__all__", ())
+        if f"{module}.{name}" not in there
+        and not any(getattr(found, name) is other for other in described.get(name, []))
+    ]
     assert len(modules) > 150
     assert lacking == []
