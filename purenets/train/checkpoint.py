@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -43,7 +44,7 @@ class Checkpoints:
     Raises:
         ImportError: Orbax is not installed.
         ValueError: a number is not positive.
-        OSError: the folder cannot be made or written; before any training then.
+        OSError: the folder cannot be made.
     """
 
     def __init__(
@@ -82,6 +83,15 @@ class Checkpoints:
         )
         self._pending: dict[int, Any] = {}
 
+    def check_writable(self) -> None:
+        """Find out before a training whether anything can be saved at all.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        with tempfile.TemporaryFile(dir=self.folder / "manifests"):
+            pass
+
     def due(self, epochs: int, last: bool) -> bool:
         """Whether to save after so many epochs."""
         return last or epochs % self.every == 0
@@ -111,6 +121,10 @@ class Checkpoints:
                 f"Checkpoints keeps the best {self.best!r}, but the metrics are {sorted(metrics)}"
             )
         self.wait()
+        try:
+            self.check_writable()  # where a folder cannot be made, Orbax waits for minutes
+        except OSError as error:
+            raise self._unwritten(epochs, error) from error
         bare, _ = without_keys(ts)
         args = self._ocp.args.StandardSave(_flat(bare))
         self._manager.save(epochs, args=args, metrics={name: float(value) for name, value in metrics.items()})
@@ -128,14 +142,17 @@ class Checkpoints:
         except Exception as error:
             lost = ", ".join(map(str, self._pending))
             self._pending.clear()
-            raise OSError(
-                f"the checkpoint after {lost} epochs could not be written to {self.folder}: "
-                f"{str(error).splitlines()[0]}; whole ones are there after {self.epochs() or 'none'}: make room, and "
-                "go on with fit(resume=True)"
-            ) from error
+            raise self._unwritten(lost, error) from error
         if jax.process_index() == 0:
             self._write_manifests()
         self._pending.clear()
+
+    def _unwritten(self, lost: Any, error: Exception) -> OSError:
+        return OSError(
+            f"the checkpoint after {lost} epochs could not be written to {self.folder}: "
+            f"{str(error).splitlines()[0]}; whole ones are there after {self.epochs() or 'none'}: make room, or "
+            "make it writable, and go on with fit(resume=True)"
+        )
 
     def _write_manifests(self) -> None:
         for epochs, told in self._pending.items():
@@ -175,7 +192,7 @@ class Checkpoints:
             raise FileNotFoundError(
                 f"no whole checkpoint{after} in {self.folder}; there are {there or 'none'}"
             )
-        record = json.loads(self._manifest(chosen).read_text())
+        record = self._record(chosen)
         self._check_files(chosen, record["files"])
         if order is not None:
             _check_order(self.folder, record.get("order", order), order)
@@ -204,11 +221,21 @@ class Checkpoints:
         for name, digest in expected.items():
             if found.get(name) != digest:
                 state = "damaged" if name in found else "missing"
-                error = ValueError(
-                    f"the checkpoint after {epochs} epochs in {self.folder} is not whole: {name} is {state}"
-                )
-                error.add_note(f"others there are: {[step for step in self.epochs() if step != epochs]}")
-                raise error
+                raise self._not_whole(epochs, f"{name} is {state}")
+
+    def _record(self, epochs: int) -> dict[str, Any]:
+        file = self._manifest(epochs)
+        try:
+            record = json.loads(file.read_text())
+            return {**record, "files": dict(record["files"]), "leaves": dict(record["leaves"])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._not_whole(epochs, f"its manifest {file.name} is damaged") from error
+
+    def _not_whole(self, epochs: int, why: str) -> ValueError:
+        error = ValueError(f"the checkpoint after {epochs} epochs in {self.folder} is not whole: {why}")
+        error.add_note(f"others there are: {[step for step in self.epochs() if step != epochs]}")
+        error.add_note(f"to go on from one before, delete {self.folder / 'epochs' / str(epochs)}")
+        return error
 
 
 def _flat(tree: Any) -> dict[str, Any]:

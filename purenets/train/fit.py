@@ -125,6 +125,7 @@ def fit(
         ValueError: the data are empty, not finite, disagree in length, hold less than one batch or do not
             suit the model or the loss (of a stream the first batch is looked at); the TrainState does not belong to
             the step; the checkpoint to go on from was of other data, batches or another key. Nothing has run then.
+        OSError: the folder of checkpoints cannot be written.
     """
     if epochs < 1:
         raise ValueError(f"fit needs at least 1 epoch, got {epochs}")
@@ -133,6 +134,8 @@ def fit(
     _check(step, ts, data, batch_size, "data")
     if validation is not None:
         _check(step, ts, validation, 1, "validation")
+    if checkpoints is not None:
+        checkpoints.check_writable()
     if not isinstance(validation, Stream):
         validation = jax.tree.map(jnp.asarray, validation)
     source = feed(step, data, batch_size, shuffle)

@@ -67,7 +67,7 @@ def _close(found, wanted, rtol=1e-6):
             np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
             for x in (a, b)
         )
-        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * max(1.0, float(np.abs(b).max(initial=0.0))) * 2)
+        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * max(1.0, float(np.abs(b).max(initial=0.0))))
 
     jax.tree.map(leaf, found, wanted)
 
@@ -88,7 +88,7 @@ def test_over_a_mesh_losses_gradients_and_statistics_are_those_of_one_device(sin
     _close(after.state, first.state)
     _close(found, m1)
     _, again = go(after, batch)
-    _close(again, m2, 1e-5)
+    _close(again, m2)
     assert go._cache_size() == 1
     spread = [leaf for leaf in jax.tree.leaves(after.params) if not leaf.sharding.is_fully_replicated]
     assert bool(spread) == (layout != "data parallel")

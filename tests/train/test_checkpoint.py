@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,28 @@ def test_a_state_is_restored_onto_a_mesh(tmp_path):
     assert len(found.params["head"]["kernel"].sharding.device_set) == 8
 
 
+def test_a_state_is_restored_from_one_mesh_onto_another(tmp_path):
+    """From eight parts of every large leaf to four parts and two, by other rules."""
+    model = models.gpt(32, 64, 4, 2, 8)
+    step = pn.make_step(pn.supervised(model, losses.softmax_cross_entropy), optim.adam(1e-3))
+    spread = parallel.on_mesh(step, parallel.mesh(data=8), fully="data")
+    other = parallel.on_mesh(step, parallel.mesh(data=4, model=2), parallel.TRANSFORMER_RULES, fully="data")
+    kept, saved = pn.Checkpoints(tmp_path), spread.start(model, jax.random.key(0))
+    kept.save(1, saved, {"loss": 1.0})
+    kept.wait()
+    found = kept.restore(other.start(model, jax.random.key(1)))
+    _same(found, saved)
+    where = other.placement.of(found)
+    assert all(
+        leaf.sharding == there for leaf, there in zip(*map(jax.tree.leaves, (found, where)), strict=True)
+    )
+    assert found.params["blocks"]["feed_forward"]["up"]["kernel"].addressable_shards[0].data.shape == (
+        2,
+        16,
+        128,
+    )
+
+
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing"])
 def test_a_damaged_checkpoint_is_named_and_an_older_one_still_there(tmp_path, damage):
     step, ts = _training()
@@ -96,6 +119,28 @@ def test_a_damaged_checkpoint_is_named_and_an_older_one_still_there(tmp_path, da
     with pytest.raises(ValueError, match=f"is not whole: .*{victim.name} is") as caught:
         kept.restore(ts)
     assert "others there are: [1]" in caught.value.__notes__[0]
+    assert int(kept.restore(ts, epochs=1).step) == 4
+    # What the second note says to do, and the training goes on to where it would have ended.
+    assert caught.value.__notes__[1].endswith(f"delete {tmp_path / 'epochs' / '2'}")
+    shutil.rmtree(tmp_path / "epochs" / "2")
+    again = pn.Checkpoints(tmp_path)
+    assert again.epochs() == [1]
+    _same(_fit(step, ts, 2, checkpoints=again, resume=True)[0], _fit(step, ts, 2)[0])
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty"])
+def test_a_damaged_manifest_is_named(tmp_path, damage):
+    step, ts = _training()
+    kept = pn.Checkpoints(tmp_path)
+    _fit(step, ts, 2, checkpoints=kept)
+    manifest = tmp_path / "manifests" / "2.json"
+    content = bytearray(manifest.read_bytes())
+    content[0] ^= 1
+    manifest.write_bytes({"flipped": content, "truncated": manifest.read_bytes()[:-40], "empty": b""}[damage])
+    with pytest.raises(
+        ValueError, match=r"after 2 epochs in .* is not whole: its manifest 2\.json is damaged"
+    ):
+        kept.restore(ts)
     assert int(kept.restore(ts, epochs=1).step) == 4
 
 
@@ -192,6 +237,22 @@ def small_disk(tmp_path):
         pytest.skip("no file system can be mounted here")
     yield disk
     subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_training_and_can_be_read(small_disk):
+    step, ts = _training()
+    kept = pn.Checkpoints(small_disk / "run")
+    after, _ = _fit(step, ts, 1, checkpoints=kept)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    told = []
+    with pytest.raises(OSError, match="Read-only file system"):
+        _fit(step, ts, 2, checkpoints=kept, resume=True, callbacks=[told.append])
+    assert told == []
+    with pytest.raises(OSError, match="Read-only file system"):
+        pn.Checkpoints(small_disk / "other")
+    with pytest.raises(OSError, match=r"Read-only file system.*there after \[1\]: .*make it writable"):
+        kept.save(2, ts, {"loss": 1.0})
+    _same(pn.Checkpoints(small_disk / "run").restore(ts), after)
 
 
 def test_a_full_disk_loses_nothing_that_was_saved_and_says_what_happened(small_disk):
