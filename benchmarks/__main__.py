@@ -37,7 +37,11 @@ def main() -> int:
         metavar="row",
         help=f"{', '.join(ROWS)}, which are all run by default; {', '.join(EXTRA)}",
     )
-    parser.add_argument("--rounds", type=int, help="interleaved rounds; 20 to 40 by row by default")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        help="interleaved rounds; by default 20 to 40 by row, but fewer where they would take more than a minute",
+    )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"), help="folder to write into")
     scale = "small on CPU and full on an accelerator by default"
     parser.add_argument("--scale", choices=SCALES, help=f"sizes: {scale}")

@@ -72,6 +72,8 @@ class Case:
     rounds: int = 20
     calls: int = 1
     """Calls in a row for each time taken."""
+    seconds: float = 40.0
+    """When to stop before all rounds are taken, though not before the fifth."""
     checked: int = 3
     """How many calls' numbers are compared."""
     tolerance: float = 1e-4

@@ -39,7 +39,8 @@ def summarise(
         entry = {"library": library, "form": form, "seconds": float(np.median(values))}
         entries.append(entry | {"ratio": middle, "low": low, "high": high, "base": (library, form) == base})
     entries += [{"library": name[0], "form": name[1], "differs": why} for name, why in differ.items()]
-    about = {"row": row, "name": case.name, "title": case.title, "rounds": case.rounds, "calls": case.calls}
+    about = {"row": row, "name": case.name, "title": case.title, "calls": case.calls}
+    about |= {"rounds": max(map(len, timed.values()), default=0)}
     return about | {"fresh": case.fresh, "contestants": entries, **more}
 
 

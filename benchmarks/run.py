@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -41,21 +42,23 @@ def run_case(row: str, case: Case, tell: Tell = print, libraries: Sequence[str] 
 
     def told(number: int) -> None:
         if number == 1:
-            tell(f"  {case.rounds} rounds, about {case.rounds * (time.perf_counter() - began):.0f} s")
+            whole = case.rounds * (time.perf_counter() - began)
+            tell(f"  {case.rounds} rounds, about {min(whole, case.seconds):.0f} s")
 
     # Only an executable that is built anew shows what a first call costs.
     before = jax.clear_caches if case.fresh else lambda: None
-    times = take_turns(calls, rounds=case.rounds, repeats=case.calls, before=before, told=told)
+    turns = {"rounds": case.rounds, "repeats": case.calls, "seconds": case.seconds}
+    times = take_turns(calls, **turns, before=before, told=told)
     taken = time.perf_counter() - started
     return summarise(row, case, times, differ, environment=environment(), absent=absent(), taken=taken)
 
 
 def write(folder: Path, results: Mapping[str, Any]) -> None:
-    """JSON, figure and page of a platform; its remarks are in ``cpu-notes.md`` or ``gpu-notes.md``."""
+    """JSON, figure and page of a platform; its remarks are in ``cpu-remarks.txt`` or ``gpu-remarks.txt``."""
     platform = jax.default_backend()
     save(folder / f"{platform}.json", results)
     draw(list(results.values()), folder / f"{platform}.svg")
-    notes = notes_of(folder / f"{platform}-notes.md")
+    notes = notes_of(folder / f"{platform}-remarks.txt")
     (folder / f"{platform}.md").write_text(page(platform, results, f"{platform}.svg", notes))
 
 
@@ -76,7 +79,8 @@ def run(
         names = []
         for number, case in enumerate(cases_of(row, scale)):
             tell(f"{case.name}: {case.title}; {time.perf_counter() - started:.0f} s so far{_said(left)}")
-            case = replace(case, rounds=rounds or case.rounds)
+            if rounds:
+                case = replace(case, rounds=rounds, seconds=math.inf)
             result = run_case(row, case, tell, libraries) | {"number": number, "scale": scale}
             agreed &= not any("differs" in entry for entry in result["contestants"])
             mine, peer = ours(result), best_peer(result)

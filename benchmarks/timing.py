@@ -8,6 +8,7 @@ with the middle half of them.
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
@@ -74,12 +75,13 @@ def take_turns(
     *,
     rounds: int,
     repeats: int = 1,
+    seconds: float = math.inf,
     before: Callable[[], object] = lambda: None,
     told: Callable[[int], object] = lambda number: None,
 ) -> dict[Name, list[float]]:
     """Seconds a call for each round and contestant.
 
-    Each time is that of ``repeats`` calls in a row, the last of which is waited for. ``before`` is called, untimed,
+    No round is begun that is likely to end after ``seconds``, but for the first five. Each time is that of ``repeats`` calls in a row, the last of which is waited for. ``before`` is called, untimed,
     before each; ``told`` after each round with its number.
     """
     names = list(calls)
@@ -87,7 +89,10 @@ def take_turns(
     gc.collect()
     gc.disable()
     try:
+        began = time.perf_counter()
         for number in range(rounds):
+            if number >= 5 and (time.perf_counter() - began) * (number + 1) / number > seconds:
+                break
             turn = number % len(names)
             for name in names[turn:] + names[:turn]:
                 call = calls[name]

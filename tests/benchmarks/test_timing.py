@@ -38,6 +38,12 @@ def test_a_slower_contestant_takes_longer_by_what_it_sleeps():
     assert min(times["slow"]) >= 0.02 > max(times["fast"])
 
 
+def test_rounds_end_with_the_time_that_is_given_but_not_before_the_fifth():
+    calls = {"slow": lambda: time.sleep(0.01)}
+    assert len(take_turns(calls, rounds=100, seconds=0.0)["slow"]) == 5
+    assert 5 < len(take_turns(calls, rounds=100, seconds=0.3)["slow"]) < 40
+
+
 def test_what_comes_before_a_call_is_not_timed():
     times = take_turns({"a": lambda: None}, rounds=2, before=lambda: time.sleep(0.05))
     assert max(times["a"]) < 0.05

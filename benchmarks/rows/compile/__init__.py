@@ -1,4 +1,4 @@
-"""The first call of a training step of the decoder Transformer, by its depth: 2, 8 and 24 blocks.
+"""The first call of a training step of the decoder Transformer by its depth, 2, 8 and 24 blocks; gradient descent.
 
 Tracing, lowering, compiling and one step on a small batch, with everything forgotten that was compiled before. Each
 library takes part in the form that compiles fastest in depth, a loop over stacked blocks. Torch in eager mode compiles
@@ -8,9 +8,10 @@ nothing and is left out.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from benchmarks.protocol import Case, Scale
-from benchmarks.rows.transformer import Sizes, given
+from benchmarks.rows.transformer import RATE, Sizes, given
 
 TITLE = "First call by depth"
 _DEPTHS = {"tiny": (2,), "small": (2, 8, 24), "full": (2, 8, 24)}
@@ -19,5 +20,8 @@ _DEPTHS = {"tiny": (2,), "small": (2, 8, 24), "full": (2, 8, 24)}
 def cases(scale: Scale) -> Iterator[Case]:
     """One for each depth."""
     for depth in _DEPTHS[scale]:
-        content = given(Sizes(65, 64, 4, depth, 32, 2)) | {"forms": (True,)}
+        content = given(Sizes(65, 64, 4, depth, 32, 2)) | {
+            "forms": (True,),
+            "optimizer": lambda library: library.sgd(RATE),
+        }
         yield Case(f"compile-{depth}", f"First call, {depth} blocks", content, checked=2, fresh=True)

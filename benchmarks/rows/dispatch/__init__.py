@@ -28,7 +28,14 @@ def cases(scale: Scale) -> Iterator[Case]:
         batch = (jnp.float32(1), jnp.asarray(rng.standard_normal(4, np.float32)))
         title = f"A tiny step, {count:,} leaves"
         calls = max(10, 2000 // count)
-        yield Case(f"dispatch-{count}", title, {"weights": weights, "batch": batch}, rounds=40, calls=calls)
+        yield Case(
+            f"dispatch-{count}",
+            title,
+            {"weights": weights, "batch": batch},
+            rounds=40,
+            calls=calls,
+            seconds=15,
+        )
 
 
 def squares(output: jax.Array, y: jax.Array) -> jax.Array:

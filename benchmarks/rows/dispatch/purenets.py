@@ -1,4 +1,4 @@
-"""A layer of many parameters in ``make_step``."""
+"""A layer of many parameters, in ``make_step`` and in a step by hand: ``apply`` is a pure function like any other."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import jax
 import jax.numpy as jnp
 
 import purenets as pn
-from benchmarks.loops import purenets, repeated
+from benchmarks.loops import purenets, raw, repeated
 from benchmarks.protocol import Call, Case
-from benchmarks.rows.dispatch import RATE
+from benchmarks.rows.dispatch import RATE, squares
 from purenets import optim
 
 
 def contestants(case: Case) -> dict[str, Call]:
-    """A jitted step of a TrainState."""
+    """A jitted step of a TrainState, which has a key and counts steps, and one of params alone."""
     weights = case.given["weights"]
 
     def apply(params: Any, x: jax.Array) -> jax.Array:
         return x * jnp.stack(list(params.values()))
 
     model = pn.layer(lambda key: weights, apply)
-    loop = purenets.loop(model, optim.sgd(RATE), weights, lambda out, y: (out - y) ** 2)
-    return {"make_step": repeated(loop, case.given["batch"])}
+    whole = purenets.loop(model, optim.sgd(RATE), weights, lambda out, y: (out - y) ** 2)
+    by_hand = raw.loop(model.apply, weights, {}, optim.sgd(RATE), squares)
+    loops = {"make_step": whole, "apply in a step by hand": by_hand}
+    return {form: repeated(loop, case.given["batch"]) for form, loop in loops.items()}

@@ -26,7 +26,7 @@ def cases(scale: Scale) -> Iterator[Case]:
     x = jnp.asarray(rng.random((_BATCH[scale], 28, 28, 1), np.float32))
     y = jnp.asarray(rng.integers(0, 10, len(x)), jnp.int32)
     weights, _ = models.lenet().init(jax.random.key(0))
-    yield Case("lenet", TITLE, {"batch": (x, y), "weights": weights}, rounds=30, calls=2)
+    yield Case("lenet", TITLE, {"batch": (x, y), "weights": weights}, rounds=30, calls=2, seconds=30)
 
 
 def channels_first(weights: Any) -> Any:

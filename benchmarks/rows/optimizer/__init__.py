@@ -29,7 +29,7 @@ def cases(scale: Scale) -> Iterator[Case]:
     leaves, size = _SHAPES[scale]
     for method, title in METHODS.items():
         given = {"method": method, "leaves": leaves, "size": size}
-        yield Case(f"optimizer-{method}", f"{title}, an update", given, rounds=25, calls=3)
+        yield Case(f"optimizer-{method}", f"{title}, an update", given, rounds=25, calls=3, seconds=25)
 
 
 def tree(case: Case, seed: int) -> dict[str, np.ndarray]:

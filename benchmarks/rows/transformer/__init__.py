@@ -47,7 +47,8 @@ def given(sizes: Sizes) -> dict[str, Any]:
     ids = np.random.default_rng(0).integers(0, sizes.vocabulary, (sizes.batch, sizes.time + 1))
     ids = jnp.asarray(ids, jnp.int32)
     weights, _ = jax.jit(model.init)(jax.random.key(0))
-    return {"sizes": sizes, "weights": weights, "batch": (ids[:, :-1], ids[:, 1:]), "forms": (False, True)}
+    found = {"sizes": sizes, "weights": weights, "batch": (ids[:, :-1], ids[:, 1:]), "forms": (False, True)}
+    return found | {"optimizer": lambda library: library.adamw(RATE, weight_decay=DECAY)}
 
 
 def cases(scale: Scale) -> Iterator[Case]:

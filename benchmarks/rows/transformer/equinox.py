@@ -12,7 +12,7 @@ import optax
 from benchmarks.loops import repeated
 from benchmarks.loops.equinox import fill, flat_loop
 from benchmarks.protocol import Call, Case
-from benchmarks.rows.transformer import DECAY, EPS, RATE, Sizes, form, matrices, unstacked
+from benchmarks.rows.transformer import EPS, Sizes, form, matrices, unstacked
 
 
 class FeedForward(eqx.Module):
@@ -91,6 +91,6 @@ def contestants(case: Case) -> dict[str, Call]:
             blocks = eqx.combine(stacked, parts[0][1])
         tables = (eqx.nn.Embedding(weight=jnp.array(weights[n]["embedding"])) for n in ("embed", "positions"))
         model = GPT(*tables, fill(eqx.nn.LayerNorm(sizes.dim, EPS), weights["norm"]), blocks)
-        return repeated(flat_loop(model, optax.adamw(RATE, weight_decay=DECAY)), case.given["batch"])
+        return repeated(flat_loop(model, case.given["optimizer"](optax)), case.given["batch"])
 
     return {form(scan): made(scan) for scan in case.given["forms"]}

@@ -12,7 +12,7 @@ import optax
 
 from benchmarks.loops import haiku, repeated
 from benchmarks.protocol import Call, Case
-from benchmarks.rows.transformer import DECAY, EPS, RATE, Sizes, form, matrices, unstacked
+from benchmarks.rows.transformer import EPS, Sizes, form, matrices, unstacked
 
 _STACK = "__layer_stack_no_per_layer"
 
@@ -59,7 +59,7 @@ def contestants(case: Case) -> dict[str, Call]:
             inner = {f"{_STACK}/{name}": part for name, part in _names(weights["blocks"]).items()}
         else:
             inner = {f"block_{number}": _names(block) for number, block in enumerate(unstacked(weights))}
-        optimizer = optax.adamw(RATE, weight_decay=DECAY)
+        optimizer = case.given["optimizer"](optax)
         params = haiku.named(ends | inner)
         return repeated(haiku.loop(partial(_net, sizes, scan), params, optimizer, sample=batch[0]), batch)
 

@@ -9,7 +9,7 @@ import optax
 
 from benchmarks.loops import linen, repeated
 from benchmarks.protocol import Call, Case
-from benchmarks.rows.transformer import DECAY, EPS, RATE, Sizes, form, unstacked
+from benchmarks.rows.transformer import EPS, Sizes, form, unstacked
 
 
 class FeedForward(nn.Module):
@@ -72,7 +72,7 @@ def contestants(case: Case) -> dict[str, Call]:
     each = ends | {f"block_{number}": block for number, block in enumerate(unstacked(weights))}
 
     def made(scan: bool) -> Call:
-        optimizer = optax.adamw(RATE, weight_decay=DECAY)
+        optimizer = case.given["optimizer"](optax)
         loop = linen.loop(GPT(case.given["sizes"], scan), weights if scan else each, optimizer)
         return repeated(loop, case.given["batch"])
 

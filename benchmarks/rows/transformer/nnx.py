@@ -10,7 +10,7 @@ from flax import nnx
 from benchmarks.loops import repeated
 from benchmarks.loops.nnx import fill, split_loop
 from benchmarks.protocol import Call, Case
-from benchmarks.rows.transformer import DECAY, EPS, RATE, Sizes, form, unstacked
+from benchmarks.rows.transformer import EPS, Sizes, form, unstacked
 
 
 class FeedForward(nnx.Module):
@@ -74,6 +74,6 @@ def contestants(case: Case) -> dict[str, Call]:
         model = GPT(case.given["sizes"], scan, nnx.Rngs(0))
         blocks = weights["blocks"] if scan else {str(i): block for i, block in enumerate(unstacked(weights))}
         fill(model, weights | {"blocks": blocks})
-        return repeated(split_loop(model, optax.adamw(RATE, weight_decay=DECAY)), case.given["batch"])
+        return repeated(split_loop(model, case.given["optimizer"](optax)), case.given["batch"])
 
     return {form(scan): made(scan) for scan in case.given["forms"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.loops import purenets, repeated
 from benchmarks.protocol import Call, Case
-from benchmarks.rows.transformer import DECAY, RATE, form
+from benchmarks.rows.transformer import form
 from purenets import models, optim
 
 
@@ -15,7 +15,7 @@ def contestants(case: Case) -> dict[str, Call]:
     def made(scan: bool) -> Call:
         shape = (sizes.vocabulary, sizes.dim, sizes.heads, sizes.depth, sizes.time)
         model = models.gpt(*shape, unroll=1 if scan else sizes.depth)
-        loop = purenets.loop(model, optim.adamw(RATE, weight_decay=DECAY), case.given["weights"])
+        loop = purenets.loop(model, case.given["optimizer"](optim), case.given["weights"])
         return repeated(loop, case.given["batch"])
 
     return {form(scan): made(scan) for scan in case.given["forms"]}

@@ -12,7 +12,7 @@ import optax
 
 from benchmarks.loops import raw, repeated
 from benchmarks.protocol import Call, Case
-from benchmarks.rows.transformer import DECAY, EPS, RATE, Sizes, form, matrices, unstacked
+from benchmarks.rows.transformer import EPS, Sizes, form, matrices, unstacked
 
 
 def _norm(x: jax.Array, p: Any) -> jax.Array:
@@ -62,7 +62,7 @@ def contestants(case: Case) -> dict[str, Call]:
 
     def made(scan: bool) -> Call:
         blocks = _fused(weights["blocks"]) if scan else [_fused(block) for block in unstacked(weights)]
-        run, optimizer = partial(_run, sizes, scan), optax.adamw(RATE, weight_decay=DECAY)
+        run, optimizer = partial(_run, sizes, scan), case.given["optimizer"](optax)
         return repeated(raw.loop(run, weights | {"blocks": blocks}, {}, optimizer), case.given["batch"])
 
     return {form(scan): made(scan) for scan in case.given["forms"]}
