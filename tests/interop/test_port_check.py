@@ -264,14 +264,16 @@ def block():
 
 
 def test_members_of_a_repeat_are_told_apart_and_compared_one_after_another():
-    model = pn.serial(stem=pn.dense(3, 4), blocks=pn.repeat(pn.remat(block()), 3), head=pn.dense(4, 2))
+    model = pn.serial(
+        stem=pn.dense(3, 4), tanh=jnp.tanh, blocks=pn.repeat(pn.remat(block()), 3), head=pn.dense(4, 2)
+    )
     params, state = started(model)
     x = normal(3, 3)
     reference = outputs(model, params, state, x)
     wrong = changed(params, "blocks/up/kernel", lambda kernel: kernel.at[1].set(kernel[1].T))
     found = port_check(model, wrong, state, reference, x)
     inside = [f"blocks/{i}{end}" for i in range(3) for end in ("/norm", "/up", "")]
-    assert [one.path for one in found.layers] == ["stem", *inside, "blocks", "head", ""]
+    assert [one.path for one in found.layers] == ["stem", "tanh", *inside, "blocks", "head", ""]
     assert found.first.path == "blocks/1/up"
     assert found.causes == ("its kernel is transposed",)
 
