@@ -1,7 +1,7 @@
 """Contestants in turn, round by round; what counts is the ratio within a round.
 
-A machine's speed drifts, so absolute times say little. Each round times every contestant once, in an order that
-rotates. The ratio of two contestants is the median over the rounds of the ratios of their times in the same round,
+A machine's speed drifts, so absolute times say little. Each round times every contestant once, in a
+random order. The ratio of two contestants is the median over the rounds of the ratios of their times in the same round,
 with the middle half of them.
 """
 
@@ -81,8 +81,9 @@ def take_turns(
 ) -> dict[Name, list[float]]:
     """Seconds a call for each round and contestant.
 
-    No round is begun that is likely to end after ``seconds``, but for the first five. Each time is that of ``repeats`` calls in a row, the last of which is waited for. ``before`` is called, untimed,
-    before each; ``told`` after each round with its number.
+    Each time is that of ``repeats`` calls in a row, the last of which is waited for. ``before`` is called, untimed,
+    before each; ``told`` after each round with its number. After five rounds, none is begun that is likely to end
+    later than ``seconds`` after the first.
     """
     names = list(calls)
     times: dict[Name, list[float]] = {name: [] for name in names}
@@ -93,10 +94,13 @@ def take_turns(
         for number in range(rounds):
             if number >= 5 and (time.perf_counter() - began) * (number + 1) / number > seconds:
                 break
-            turn = number % len(names)
-            for name in names[turn:] + names[:turn]:
+            # In a fixed order, or one that rotates, everyone would always follow the same other.
+            for place in np.random.default_rng(number).permutation(len(names)):
+                name = names[place]
                 call = calls[name]
                 before()
+                # Threads of the one before, such as those of OpenMP, wait for more work in a busy loop for a while.
+                time.sleep(0.02)
                 started = time.perf_counter()
                 for _ in range(repeats):
                     result = call()
