@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument(
         "--rounds",
         type=int,
-        help="interleaved rounds; by default 20 to 40 by row, but fewer where they would take more than a minute",
+        help="by default 20 to 40 by row, in at most a minute a case",
     )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"), help="folder to write into")
     scale = "small on CPU and full on an accelerator by default"

@@ -20,8 +20,10 @@ _DEPTHS = {"tiny": (2,), "small": (2, 8, 24), "full": (2, 8, 24)}
 def cases(scale: Scale) -> Iterator[Case]:
     """One for each depth."""
     for depth in _DEPTHS[scale]:
-        content = given(Sizes(65, 64, 4, depth, 32, 2)) | {
-            "forms": (True,),
-            "optimizer": lambda library: library.sgd(RATE),
-        }
-        yield Case(f"compile-{depth}", f"First call, {depth} blocks", content, checked=2, fresh=True)
+        content = given(Sizes(65, 64, 4, depth, 32, 2)) | {"forms": (True,), "optimizer": _descent}
+        title = f"First call, {depth} blocks"
+        yield Case(f"compile-{depth}", title, content, checked=2, seconds=60, fresh=True)
+
+
+def _descent(library: Any) -> Any:
+    return library.sgd(RATE)

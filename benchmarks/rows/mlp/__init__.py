@@ -1,6 +1,6 @@
 """An epoch of a small network: 784-16-16-10 with sigmoids, cross-entropy, batches of 32, plain gradient descent.
 
-60,000 examples with data on the device, in their order and in a new random order. A step computes for some twenty
+60,000 examples with data on the device, in their order and in a new random order. A step computes for some thirty
 microseconds, so this row measures what a library adds to each step, and what shuffling costs. Losses of the shuffled
 epoch are compared on data in which all examples are the same, where the order is without effect.
 """
