@@ -7,7 +7,6 @@ Where windows do not overlap, the largest value is taken over slices of the inpu
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -40,7 +39,7 @@ def max_pool(window: Sizes, *, stride: Sizes | None = None, padding: Padding = "
         check_space(label, x, len(sizes))
         check_fits(label, x, sizes, (1,) * len(sizes), pads)
         if sizes == strides and pads == "VALID":
-            return functools.reduce(jnp.maximum, _offsets(x, sizes))
+            return _largest(x, sizes)
         return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, *sizes, 1), (1, *strides, 1), _all(pads))
 
     return layer(None, apply, label=label)
@@ -145,10 +144,10 @@ def _all(pads: str | tuple[tuple[int, int], ...]) -> str | tuple[tuple[int, int]
     return pads if isinstance(pads, str) else ((0, 0), *pads, (0, 0))
 
 
-def _offsets(x: jax.Array, sizes: Sequence[int]) -> list[jax.Array]:
-    """For each place in the window, that place of every window: slices that only a step apart differ."""
-    whole = [size * (n // size) for n, size in zip(x.shape[1:-1], sizes, strict=True)]
-    return [
-        jax.lax.slice(x, (0, *start, 0), (x.shape[0], *whole, x.shape[-1]), (1, *sizes, 1))
-        for start in itertools.product(*map(range, sizes))
-    ]
+def _largest(x: jax.Array, sizes: Sequence[int]) -> jax.Array:
+    """The largest value of windows side by side, one axis after another: fewer slices than places in a window."""
+    for axis, size in enumerate(sizes, 1):
+        whole = size * (x.shape[axis] // size)
+        places = [jax.lax.slice_in_dim(x, i, whole, size, axis) for i in range(size)]
+        x = functools.reduce(jnp.maximum, places)
+    return x
