@@ -238,7 +238,8 @@ def _placed(array: np.ndarray, leaf: Any) -> jax.Array:
     # An array that may be anywhere stays so: committed to one device it could not be mixed with sharded ones.
     free = isinstance(leaf, jax.Array) and not leaf.committed
     sharding = None if free else getattr(leaf, "sharding", None)
-    return jnp.asarray(array) if sharding is None else jax.device_put(array, sharding)
+    # Not by jnp.asarray, which compiles a program for every shape.
+    return jax.device_put(array, sharding)
 
 
 def _numbers(path: str, leaf: Any) -> np.ndarray:
