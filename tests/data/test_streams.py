@@ -1,5 +1,6 @@
 """Streams: the batches of arrays in memory from whatever reads them, and errors that name the example."""
 
+import sys
 from itertools import islice
 
 import jax
@@ -228,3 +229,9 @@ def test_pictures_of_a_folder_are_decoded_as_they_are_asked_for(tmp_path):
         data.PictureFolder(tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         data.PictureFolder(tmp_path / "nowhere")
+
+
+def test_without_grain_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    with pytest.raises(ImportError, match=r"pip install purenets\[stream\]"):
+        data.stream((X, Y))
