@@ -127,7 +127,9 @@ def first_divergence(
         return None
     with np.errstate(invalid="ignore", over="ignore"):
         a, b = ours.astype(np.float64), theirs.astype(np.float64)
-        allowed = relative * np.abs(b) + NOISE_FACTOR * np.finfo(_real(ours)).eps * _remembered(b)
+        # Where a looser tolerance is given, something on the way has the precision of float32.
+        unit = np.finfo(np.float32 if relative > 1e-6 else _real(ours)).eps
+        allowed = relative * np.abs(b) + NOISE_FACTOR * unit * _remembered(b)
         allowed = allowed + (0.0 if noise is None else NOISE_FACTOR * noise)
         good = (np.abs(a - b) <= allowed) | (a == b) | (np.isnan(a) & np.isnan(b))
     if noise is not None:

@@ -30,7 +30,8 @@ STEPS = 4
 
 def questions(subject: Subject) -> Iterator[tuple[str, Question]]:
     """What L5 asks."""
-    within = _Within(subject)
+    with jax.enable_x64(True):
+        within = _Within(subject)
     for name, way in (
         ("saved and restored", within.restored),
         ("in a chain", within.chained),

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenets.conform.report import Fail, NonConformance, Report, Row, Skip, ask
+from purenets.conform.runs import fast_jit
 from purenets.conform.subject import name_of
 from purenets.gradients import central_differences
 from purenets.paths import path_of
@@ -64,12 +65,42 @@ def gradients_agree(
                     f"argument {place}{list(at) or ''}: the gradient is {float(a[at])!r}, "
                     f"central differences say {float(b[at])!r}"
                 )
-        direction = jax.tree.map(lambda x: jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), start)
+        _single(scalar, start, reverse, leaves)
+        without = "" if _forward(scalar, start, reverse, size) else ", no forward mode"
+        return f"{sum(x.size for x in moving.values())} numbers{without}"
+
+
+def _forward(scalar: Callable[..., Any], start: Any, reverse: Any, size: float) -> bool:
+    """Compare forward mode with reverse mode along a direction; False where there is none."""
+    direction = jax.tree.map(lambda x: jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), start)
+    try:
         forward = float(jax.jvp(scalar, (start,), (direction,))[1])
-        product = float(sum(np.sum(np.asarray(reverse[k]) * np.asarray(direction[k])) for k in moving))
-        if not np.isclose(forward, product, rtol=1e-8, atol=1e-8 * max(size, 1.0)):
-            raise Fail(f"forward mode gives {forward!r} where reverse mode gives {product!r}")
-        return f"{sum(x.size for x in moving.values())} numbers"
+    except TypeError as error:  # a custom_vjp has reverse mode alone
+        if "custom_vjp" not in str(error):
+            raise
+        return False
+    product = float(sum(np.sum(np.asarray(reverse[k]) * np.asarray(direction[k])) for k in start))
+    if not np.isclose(forward, product, rtol=1e-8, atol=1e-8 * max(size, 1.0)):
+        raise Fail(f"forward mode gives {forward!r} where reverse mode gives {product!r}")
+    return True
+
+
+def _single(scalar: Callable[..., Any], start: Any, exact: Any, leaves: Any) -> None:
+    """Raise :class:`Fail` unless the gradient in float32 is about that in float64."""
+    single = {key: x.astype(jnp.float32) for key, x in start.items()}
+    try:
+        found = fast_jit(jax.grad(scalar))(single)
+    except Exception:  # what computes in float64 throughout need not take float32
+        return
+    size = max(float(np.max(np.abs(x), initial=0.0)) for x in exact.values())
+    for key, b in exact.items():
+        good = np.isclose(np.asarray(found[key], np.float64), b, rtol=0.02, atol=0.01 * max(size, 1e-3))
+        if not good.all():
+            at = tuple(int(i) for i in np.argwhere(~good)[0])
+            raise Fail(
+                f"argument {path_of(leaves[int(key)][0])}{list(at) or ''}: in float32 the gradient is "
+                f"{float(found[key][at])!r}, in float64 {float(b[at])!r}"
+            )
 
 
 def _near(a: Any, b: Any, relative: float) -> bool:

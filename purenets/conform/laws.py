@@ -1,6 +1,7 @@
 """The laws of a layer, each a function of a :class:`~purenets.conform.case.Case` that raises where it is broken.
 
-Those of wrapping a layer are in :mod:`purenets.conform.wrapper_laws`; :data:`LAYER_LAWS` has all of them.
+Those of its numbers are in :mod:`purenets.conform.value_laws`, those of wrapping a layer in
+:mod:`purenets.conform.wrapper_laws`; :data:`LAYER_LAWS` has all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purenets.conform import wrapper_laws
+from purenets.conform import value_laws, wrapper_laws
 from purenets.conform.case import Case
 from purenets.conform.derivatives import gradients_agree
 from purenets.conform.protocol import same_form
@@ -134,9 +135,14 @@ def vmap_over_params(case: Case) -> None:
 
 
 def gradients_are_right(case: Case) -> str:
-    """Reverse and forward mode against central differences, in float64 and evaluation."""
+    """Reverse and forward mode against central differences, in float64 and evaluation; larger inputs too."""
     params, state = case.variables
-    return gradients_agree(lambda p, x: case.call(p, _wide(state), *x)[0], params, case.inputs)
+    fn = lambda p, x: case.call(p, _wide(state), *x)[0]
+    is_float = lambda x: jnp.issubdtype(x.dtype, jnp.floating)
+    large = jax.tree.map(lambda x: 4 * x if is_float(x) else x, case.inputs)
+    if any(is_float(x) for x in jax.tree.leaves(large)):
+        gradients_agree(lambda x: fn(params, x), large, relative=1e-5)
+    return gradients_agree(fn, params, case.inputs)
 
 
 def training_gradients_are_right(case: Case) -> str:
@@ -202,6 +208,13 @@ LAYER_LAWS: dict[str, Callable[[Case], str | None]] = {
         training_gradients_are_right,
         unknown_arguments_fail,
         needs_its_key,
+        value_laws.examples_are_apart,
+        value_laws.keys_matter,
+        value_laws.params_matter,
+        value_laws.keys_are_used_once,
+        value_laws.precision_is_kept,
+        value_laws.bfloat16_is_close,
+        value_laws.no_host_callbacks,
         wrapper_laws.remat_is_plain,
         wrapper_laws.repeat_is_loop,
         wrapper_laws.ensemble_is_apart,

@@ -9,6 +9,7 @@ from purenets.conform.case import Case
 from purenets.conform.laws import LAYER_LAWS
 from purenets.conform.report import NonConformance, Report, ask
 from purenets.conform.subject import name_of
+from purenets.conform.value_laws import equals_reference
 
 __all__ = ["check_layer"]
 
@@ -16,6 +17,7 @@ __all__ = ["check_layer"]
 def check_layer(
     layer: Any,
     *inputs: Any,
+    reference: Any = None,
     laws: str | Iterable[str] | None = None,
     skip: Iterable[str] = (),
     side: Mapping[str, Any] | None = None,
@@ -28,6 +30,8 @@ def check_layer(
             state, *inputs, key=, train=) -> (output, state)``.
         inputs: arrays, or shapes to be filled with ordinary float32 numbers; small ones, since gradients are
             measured number by number.
+        reference: a layer that is right, or its ``apply``, which takes the same params and state: outputs and
+            states are compared over three steps of training and in evaluation.
         laws: the names of those to check; by default all of :data:`purenets.conform.LAYER_LAWS`.
         skip: names to leave out, such as the gradients of a layer that is not differentiable on purpose.
         side: side inputs (``mask=``, ``lengths=``), given at every call.
@@ -52,7 +56,10 @@ def check_layer(
         for name in wanted
         if name not in set(skip)
     ]
-    report = Report(getattr(layer, "label", name_of(layer)), None, tuple(rows))
+    if reference is not None:
+        rows.append(ask("law", "reference", lambda: equals_reference(case, reference)))
+    named = [getattr(x, "label", None) or name_of(x) for x in (layer, reference)]
+    report = Report(named[0], named[1] if reference is not None else None, tuple(rows))
     if raises and not report.ok:
         raise NonConformance(report)
     return report

@@ -211,9 +211,18 @@ def _step_questions(step: Callable[[Any, Any], Any], ts: Any, batch: Any) -> Ite
     def finite() -> None:
         state, told = loop(3, jax.jit(step))
         for path, x in jax.tree_util.tree_flatten_with_path((state, told))[0]:
-            number = jnp.issubdtype(x.dtype, jnp.floating)
+            number = jnp.issubdtype(jnp.result_type(x), jnp.floating)
             if number and not np.isfinite(np.asarray(x, np.float64)).all():
                 raise Fail(f"not finite after three steps: {jax.tree_util.keystr(path)}")
+
+    def keys_move_on() -> None:
+        with jax.debug_key_reuse(True):
+            try:
+                loop(2, step)
+            except jax.errors.KeyReuseError:
+                raise Fail(
+                    "a key is used up in one step and again in the next: split it, or fold in a count"
+                ) from None
 
     def left_alone() -> None:
         plain = lambda tree: [np.array(x) for x in jax.tree.leaves(tree) if _is_plain(x)]
@@ -230,6 +239,7 @@ def _step_questions(step: Callable[[Any, Any], Any], ts: Any, batch: Any) -> Ite
     yield "the same twice", repeatable
     yield "finite", finite
     yield "inputs are left alone", left_alone
+    yield "keys are used once", keys_move_on
 
 
 def _is_plain(x: Any) -> bool:

@@ -8,10 +8,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from purenets.conform import algebra, composition, convergence, protocol, stability, trajectory, transforms
+from purenets.conform import (
+    algebra,
+    composition,
+    convergence,
+    protocol,
+    stability,
+    surroundings,
+    trajectory,
+    transforms,
+)
 from purenets.conform.references import resolve
 from purenets.conform.report import LEVELS, NonConformance, Note, Question, Report, Row, ask
 from purenets.conform.subject import Subject
@@ -117,7 +127,7 @@ def _questions(
     alone: dict[str, Callable[[Subject], Iterator[tuple[str, Question]]]] = {
         "L0": protocol.questions,
         "L1": stability.questions,
-        "L2": transforms.questions,
+        "L2": lambda s: itertools.chain(transforms.questions(s), surroundings.questions(s)),
         "L5": composition.questions,
         "L6": convergence.questions,
     }

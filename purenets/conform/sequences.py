@@ -60,10 +60,10 @@ class GradientRun(NamedTuple):
 
 
 def shapes_for(shapes: Shapes, *subjects: Subject | None) -> Shapes:
-    """The shapes that all of the subjects take: without scalars where one of them takes none."""
-    if all(subject is None or subject.takes_scalars for subject in subjects):
-        return shapes
-    return {path: shape for path, shape in shapes.items() if shape}
+    """The shapes that all of the subjects take: without scalars, or leaves of no elements, where one takes none."""
+    present = [subject for subject in subjects if subject is not None]
+    without = [kind for kind in ((), (0, 3)) if not all(subject.takes(kind) for subject in present)]
+    return {path: shape for path, shape in shapes.items() if shape not in without}
 
 
 def _stretch(kind: str, steps: int, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -112,7 +112,7 @@ def _no_second_trace(subject: Subject) -> None:
 
 def _inputs_left_alone(subject: Subject) -> None:
     tx = subject.build()
-    (first, *_), params = _data(subject, 1)
+    (first, *_), params = _data(subject, 3)
     state = tx.init(params)
     try:
         _untouched(subject, tx, first, state, params)
@@ -183,7 +183,7 @@ def _counters_advance(subject: Subject) -> str:
 
 def _counters_stop(subject: Subject) -> None:
     tx, states, found = _counting(subject)
-    grads, params = jax.tree.map(jnp.asarray, _data(subject, 1))
+    grads, params = jax.tree.map(jnp.asarray, _data(subject, 3))
     for path, values in found.items():
         if not _rises(values):
             continue

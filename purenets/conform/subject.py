@@ -148,6 +148,7 @@ class Subject:
         self.own_names: dict[str, str] = {}
         self.parameters = self._read(like)
         self.guessed: set[str] = set()
+        self._taken: dict[tuple[int, ...], bool] = {}
         wanted = {self._known(name): x for name, x in (settings or {}).items()}
         self.held = self._hold(
             {name: x for name, x in wanted.items() if not lenient or name in self.parameters}
@@ -243,15 +244,24 @@ class Subject:
             return names
         return ()
 
-    @cached_property
+    @property
     def takes_scalars(self) -> bool:
         """Whether a parameter may be a scalar; where not, all other questions are asked without scalars."""
+        return self.takes(())
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a parameter may have this shape."""
+        if shape not in self._taken:
+            self._taken[shape] = self._takes(shape)
+        return self._taken[shape]
+
+    def _takes(self, shape: tuple[int, ...]) -> bool:
         tx = self.build()
         if tx.numpy:
             return True
         try:
             jax.eval_shape(
-                lambda p: self.step(tx, p, tx.init(p), p), {"w": jnp.ones((2, 3)), "s": jnp.ones(())}
+                lambda p: self.step(tx, p, tx.init(p), p), {"w": jnp.ones((2, 3)), "s": jnp.ones(shape)}
             )
         except Exception:
             return False

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenets.conform.against import Case, compare_runs
+from purenets.conform.regular import REGULAR
 from purenets.conform.report import Fail, Note, Skip, one_line
 from purenets.conform.runs import Run, run
 from purenets.conform.sequences import SMALL, sequence, shapes_for, stack
@@ -47,6 +48,7 @@ LAWS = {
     "answers_at_once": "an update depends on the gradient of its own step, in every leaf",
     "schedule_from_zero": "a scheduled rate is asked for steps 0, 1, 2, ... once each",
     "finite": "finite gradients of any size, zeros too, give finite updates",
+    **{name: what for name, (what, _) in REGULAR.items()},
 }
 """Laws that every optimizer keeps, in words."""
 
@@ -162,6 +164,8 @@ class Measured:
             return _schedule(self.subject)
         if name == "finite":
             return _finite(self.subject)
+        if name in REGULAR:
+            return REGULAR[name][1](self)
         base = self.updates("base")
         grads = flatten(jax.tree.map(lambda x: x[0], self.grads))
         for path, u in base.items():
@@ -174,7 +178,8 @@ class Measured:
                     return f"the first update of {path} goes with its gradient and not against it"
             if name == "answers_at_once":
                 others = (self.updates(which)[path][STEPS - 2] for which in ("late up", "late down"))
-                if all(np.array_equal(other, u[STEPS - 2]) for other in others):
+                waits = not any(x[STEPS - 2].any() for x in base.values())
+                if not waits and all(np.array_equal(other, u[STEPS - 2]) for other in others):
                     return f"step {STEPS - 2}: quite another gradient of {path}, the same update"
         return None
 
@@ -232,9 +237,13 @@ def _schedule(subject: Subject) -> str | None:
         asked.clear()
         steps = []
         for _ in range(3):
-            state = subject.step(tx, tree, state, tree)[1]
+            updates, state = subject.step(tx, tree, state, tree)
+            if not any(np.any(u) for u in jax.tree.leaves(updates)):
+                raise Skip("no update at once, as when gradients are gathered")
             steps.append(sorted(set(asked)))
             asked.clear()
+    except Skip:
+        raise
     except jax.errors.ConcretizationTypeError:
         raise Skip("the schedule is called under a trace") from None
     except Exception as error:

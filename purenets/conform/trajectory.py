@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purenets.conform import edges
 from purenets.conform import knobs as turning
 from purenets.conform.against import Case, compare_runs, kept
 from purenets.conform.fields import named_leaves
@@ -24,6 +25,7 @@ from purenets.conform.report import Fail, Note, Question, Skip, one_line
 from purenets.conform.runs import run
 from purenets.conform.sequences import BIG, FULL, SMALL, GradientRun, Shapes, sequence, shapes_for, stack
 from purenets.conform.subject import Subject
+from purenets.paths import flatten
 
 __all__ = ["data", "questions", "shared_settings"]
 
@@ -34,12 +36,14 @@ LONG: Shapes = {"w": (5,), "gain": ()}
 JUMPS = (0, 0, 995, 9_990, 99_990, 2**24 - 5, 2**31 - 8)
 
 
+SETS: Mapping[str, Shapes] = {"small": SMALL, "full": FULL, "big": {**SMALL, **BIG}, "long": LONG}
+
+
 @lru_cache(maxsize=16)
-def _data(token: str, scalars: bool) -> GradientRun:
+def _data(token: str, paths: tuple[str, ...]) -> GradientRun:
     """The gradients of a token, ``shapes/steps/dtype``; deterministic, so the token stands for them."""
     name, steps, dtype = token.split("/")
-    shapes = {"small": SMALL, "full": FULL, "big": {**SMALL, **BIG}, "long": LONG}[name]
-    shapes = shapes if scalars else {path: shape for path, shape in shapes.items() if shape}
+    shapes = {path: SETS[name][path] for path in paths}
     firsts = (("normal", False), ("quiet", False), ("sparse", dtype == "float64"))
     return stack([
         sequence(101 + i, shapes, int(steps), np.dtype(dtype), first, extreme)
@@ -49,7 +53,7 @@ def _data(token: str, scalars: bool) -> GradientRun:
 
 def data(token: str, *subjects: Subject | None) -> GradientRun:
     """Three runs of gradients and parameters for ``small|full|big|long/steps/dtype``, stacked."""
-    return _data(token, all(s is None or s.takes_scalars for s in subjects))
+    return _data(token, tuple(shapes_for(SETS[token.split("/")[0]], *subjects)))
 
 
 def shared_settings(subject: Subject, reference: Subject) -> dict[str, Any]:
@@ -89,6 +93,7 @@ def questions(subject: Subject, reference: Subject) -> Iterator[tuple[str, Quest
     yield f"{LONG_STEPS} steps, and counters far on", comparison.long_run
     yield "bfloat16", comparison.bfloat16
     yield "dtypes of the state", lambda: comparison.state_dtypes(turned)
+    yield from edges.questions(subject, reference, turned, shared)
 
 
 class _Comparison:
@@ -105,8 +110,7 @@ class _Comparison:
         both = data(token, self.subject, self.reference)
         rows = parts.setdefault("rows", [{}])
         parts.setdefault("labels", ["defaults"] * len(rows))
-        scalars = "" if both.grads.keys() & {"gain"} else "/no scalars"
-        return Case(token + scalars, both.grads, both.params, **parts)
+        return Case(f"{token}/{list(flatten(both.grads))}", both.grads, both.params, **parts)
 
     def default(self, name: str) -> Any:
         """The value both sides get for a number that is not turned."""

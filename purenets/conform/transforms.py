@@ -71,7 +71,9 @@ def agree(what: str, ours: Any, theirs: Any, relative: float = 1e-9, floor: floa
 
 def _finite(tree: Any) -> list[np.ndarray]:
     leaves = [
-        np.asarray(x, np.float64) for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)
+        np.asarray(x, np.float64)
+        for x in jax.tree.leaves(tree)
+        if jnp.issubdtype(jnp.result_type(x), jnp.floating)
     ]
     return [np.where(np.isfinite(x), x, 0.0) for x in leaves]
 

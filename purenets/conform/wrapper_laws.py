@@ -167,12 +167,14 @@ def stream_in_any_cut(case: Case) -> str:
     batch, time = x.shape[:2]
     params, state = case.variables
     whole = case.own.apply(params, state, *case.inputs, **case.side)[0]
-    for cut in sorted({1, max(1, time // 2)}):
+    cuts = ([1], [time // 2], [time - 1], range(1, time), [2, 3])
+    for cut in sorted({tuple(c for c in cut if 0 < c < time) for cut in cuts}):
         memory = open_stream(case.own, state, batch=batch, length=time)
         pieces = []
-        for part in (x[:, :cut], x[:, cut:]):
-            if part.shape[1]:
-                out, memory = case.own.apply(params, memory, part, *case.inputs[1:], stream=True, **case.side)
-                pieces.append(out)
-        agree(f"cut after {cut}", jnp.concatenate(pieces, axis=1), whole, 1e-3)
+        for part in jnp.split(x, list(cut), axis=1):
+            out, memory = case.own.apply(params, memory, part, *case.inputs[1:], stream=True, **case.side)
+            pieces.append(out)
+        agree(
+            f"cut after {', '.join(map(str, cut)) or 'nothing'}", jnp.concatenate(pieces, axis=1), whole, 1e-3
+        )
     return f"{time} steps"

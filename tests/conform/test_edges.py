@@ -1,0 +1,89 @@
+"""Comparison with a reference where numbers are rare: each question finds the optimizer that is wrong there."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from purenets.conform import edges, knobs
+from purenets.conform.report import Fail, Note
+from purenets.conform.subject import Subject
+from purenets.conform.trajectory import shared_settings
+
+
+def decayed(*, grads=lambda g: g, rule=lambda p, w: w * p, check=lambda w: None, number=lambda w: w):
+    """Gradient descent with momentum and decay, and places to break it."""
+
+    def factory(learning_rate=0.1, b1=0.9, weight_decay=0.01):
+        check(b1)
+        decay = number(weight_decay)
+
+        def init(params):
+            return jax.tree.map(jnp.zeros_like, params)
+
+        def update(updates, state, params):
+            trace = jax.tree.map(lambda m, g: (b1 * m + grads(g)).astype(m.dtype), state, updates)
+            step = lambda m, p: (-learning_rate * (m + rule(p, decay))).astype(p.dtype)
+            return jax.tree.map(step, trace, params), trace
+
+        return init, update
+
+    return factory
+
+
+def ask(check, subject, reference=decayed()):
+    subject, reference = Subject(subject), Subject(reference)
+    turned = knobs.knobs(subject, reference)
+    return dict(edges.questions(subject, reference, turned, shared_settings(subject, reference)))[check]()
+
+
+def floats_only(w):
+    if w > 1:
+        raise ValueError("too much")
+
+
+def swallowing(g):
+    return jnp.where(jnp.isnan(g), 0.0, g).astype(g.dtype)
+
+
+@pytest.mark.parametrize(
+    ("check", "wrong", "message"),
+    [
+        ("gradients of extreme size", decayed(grads=lambda g: jnp.clip(g, -1e20, 1e20)), "with sizes 1e±90"),
+        ("gradients that are not finite", decayed(grads=swallowing), "with one NaN: step 3"),
+        ("gradients that are not finite", decayed(grads=lambda g: g + 0 * g.sum()), "instead of"),
+        ("numbers of exactly zero", decayed(number=lambda w: w or 0.5), "with weight_decay=0.0"),
+        ("numbers traced", decayed(check=floats_only), "b1 may be traced in the reference"),
+        (
+            "float16 beside float32",
+            decayed(grads=lambda g: g * (2 if g.dtype == jnp.float16 else 1)),
+            "in float16",
+        ),
+        ("derivative of an update", decayed(grads=jax.lax.stop_gradient), "the derivative"),
+    ],
+    ids=["clipped", "swallowed", "spread", "zero is none", "looked at", "halves", "no derivative"],
+)
+def test_what_is_wrong_at_an_edge_is_found(check, wrong, message):
+    ask(check, decayed())
+    with pytest.raises(Fail, match=message):
+        ask(check, wrong)
+
+
+def test_an_entry_that_stands_still_after_a_nan_has_swallowed_nothing():
+    def guarded(learning_rate=0.1, b1=0.9, weight_decay=0.01):
+        init, update = decayed()(learning_rate, b1, weight_decay)
+
+        def safe(updates, state, params):
+            out, state = update(updates, state, params)
+            return jax.tree.map(lambda u: jnp.where(jnp.isnan(u), 0.0, u).astype(u.dtype), out), state
+
+        return init, safe
+
+    ask("gradients that are not finite", guarded)
+
+
+def test_a_number_that_may_not_be_scheduled_here_is_only_told():
+    def scheduled(learning_rate=0.1, b1=0.9, weight_decay=0.01):
+        return decayed()(learning_rate, b1, weight_decay(0) if callable(weight_decay) else weight_decay)
+
+    with pytest.raises(Note, match="weight_decay scheduled"):
+        ask("other numbers scheduled", decayed(), scheduled)
