@@ -14,8 +14,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sphinx.application import Sphinx
-
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS / "_ext"))
 sys.path.insert(0, str(DOCS.parent))  # the pages use experiments and benchmarks too, which are not installed
@@ -86,16 +84,3 @@ html_show_sphinx = False
 html_math_renderer = "mathml"
 pygments_style = "friendly"
 pygments_dark_style = "native"
-
-
-def drop_empty_folders(_: Sphinx, docname: str, source: list[str]) -> None:
-    """Take patterns that fit no page yet out of the table of contents, which Sphinx would warn of."""
-    if docname == "index":
-        for pattern in ("tutorials/*", "coming_from/*", "benchmarks/*"):
-            if not list(DOCS.glob(f"{pattern}.md")):
-                source[0] = source[0].replace(f"\n{pattern}\n", "\n")
-
-
-def setup(app: Sphinx) -> None:
-    """Connect what is above."""
-    app.connect("source-read", drop_empty_folders)
