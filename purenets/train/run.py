@@ -103,10 +103,13 @@ def _stream_metrics(step: Step, ts: TrainState, stream: Stream, size: int) -> Me
         for name, value in _of_batch(step.objective, ts.params, ts.state, batch).items():
             total[name] = total.get(name, 0) + value * weight
 
-    for stack in (
-        stream.stacks(ts.key, size, [1] * whole, shuffle=False, placement=placement) if whole else ()
-    ):
+    marks: list[jax.Array] = []
+    stacks = stream.stacks(ts.key, size, [1] * whole, shuffle=False, placement=placement) if whole else ()
+    for stack in stacks:
         add(jax.tree.map(lambda leaf: leaf[0], stack), size)
+        # Programs that wait for their turn hold their batches: no more than two of them.
+        marks = [*marks[-1:], total["loss"]]
+        jax.block_until_ready(marks[0])
     if whole * size < len(stream):
         add(stream.rows(whole * size, len(stream)), len(stream) - whole * size)
     return {name: value / len(stream) for name, value in total.items()}
