@@ -17,7 +17,7 @@ WITHIN = 1.03
 _METHOD = """\
 All contestants of a case start from the same weights and data, and do the same: the losses of their first calls are
 compared, to 1 part in 10,000, before anything is timed. Then they take turns. Every round times each of them once, in
-an order that rotates, and a ratio is the median over the rounds of the ratios of two times from the same round, with
+an order of its own, and a ratio is the median over the rounds of the ratios of two times from the same round, with
 the middle half in brackets. Ratios are to the *best JAX peer*, the fastest form of raw JAX, Flax linen, Flax nnx,
 Equinox, Haiku and optax in that case. Below 1 is faster. All numbers are float32."""
 

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 
 import purenets as pn
-from benchmarks.loops import purenets, raw, repeated
+from benchmarks.loops import over_leaves, purenets, raw, repeated
 from benchmarks.protocol import Call, Case
 from benchmarks.rows.dispatch import RATE, squares
 from purenets import optim
 
 
 def contestants(case: Case) -> dict[str, Call]:
-    """A jitted step of a TrainState, which has a key and counts steps, and one of params alone."""
+    """A jitted step of a TrainState, which has a key and counts steps, one of params alone, and one of leaves."""
     weights = case.given["weights"]
 
     def apply(params: Any, x: jax.Array) -> jax.Array:
@@ -23,6 +23,6 @@ def contestants(case: Case) -> dict[str, Call]:
 
     model = pn.layer(lambda key: weights, apply)
     whole = purenets.loop(model, optim.sgd(RATE), weights, lambda out, y: (out - y) ** 2)
-    by_hand = raw.loop(model.apply, weights, {}, optim.sgd(RATE), squares)
-    loops = {"make_step": whole, "apply in a step by hand": by_hand}
+    by_hand, again = (raw.loop(model.apply, weights, {}, optim.sgd(RATE), squares) for _ in range(2))
+    loops = {"make_step": whole, "apply in a step by hand": by_hand, "flat leaves, jit": over_leaves(again)}
     return {form: repeated(loop, case.given["batch"]) for form, loop in loops.items()}
