@@ -85,7 +85,7 @@ def take_turns(
     before each; ``told`` after each round with its number. After five rounds, none is begun that is likely to end
     later than ``seconds`` after the first.
     """
-    names, rng = list(calls), np.random.default_rng(0)
+    names = list(calls)
     times: dict[Name, list[float]] = {name: [] for name in names}
     gc.collect()
     gc.disable()
