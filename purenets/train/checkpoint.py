@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from purenets.paths import path_of
 from purenets.train.keys import without_keys
 from purenets.train.step import TrainState
+from purenets.version import __version__
 
 __all__ = ["Checkpoints"]
 
@@ -157,6 +158,7 @@ class Checkpoints:
     def _write_manifests(self) -> None:
         for epochs, told in self._pending.items():
             versions = {name: importlib.metadata.version(name) for name in ("jax", "orbax-checkpoint")}
+            versions["purenets"] = __version__
             record = {**told, "versions": versions, "files": self._hashes(epochs)}
             part = self._manifest(epochs).with_suffix(".part")
             part.write_text(json.dumps(record))

@@ -1,6 +1,7 @@
 """Streams: the batches of arrays in memory from whatever reads them, and errors that name the example."""
 
 import sys
+import threading
 from itertools import islice
 
 import jax
@@ -135,6 +136,34 @@ def test_over_a_mesh_each_device_gets_its_rows(mapped):
     assert {shard.data.shape for shard in batch["y"].addressable_shards} == {(2,)}
     with pytest.raises(ValueError, match=r"a batch over 4 devices .* multiple of 4 examples, got .*\[6"):
         next(stream.batches(KEY, 6, placement=placement))
+
+
+class Watched(Records):
+    """Calls ``met(index)`` with each number before it gives the example."""
+
+    def __init__(self, met):
+        super().__init__()
+        self.met = met
+
+    def __getitem__(self, index):
+        self.met(index)
+        return super().__getitem__(index)
+
+
+def test_threads_read_batches_at_the_same_time():
+    """Nobody gets past the first example of a batch before another thread is there too."""
+    together = threading.Barrier(2, timeout=30)
+    stream = data.stream(Watched(lambda index: index and index % 5 == 0 and together.wait()), threads=2)
+    assert len(list(stream.stacks(KEY, 5, [1, 1], start=1, shuffle=False))) == 2  # batches from 5 and from 10
+
+
+def test_batches_are_read_while_the_one_before_is_used():
+    last = threading.Event()
+    stream = data.stream(Watched(lambda index: index == 19 and last.set()), threads=1, ahead=2)
+    stacks = stream.stacks(KEY, 5, [1, 1, 1, 1], shuffle=False)
+    next(stacks)
+    assert last.wait(30)
+    assert len(list(stacks)) == 3
 
 
 def test_worker_processes_read_the_same_batches():

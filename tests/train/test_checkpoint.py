@@ -222,6 +222,7 @@ def test_asked_to_stop_it_saves_and_returns(tmp_path):
     assert kept.epochs()[-1] * 4 == steps < 100_000 * 4
     record = json.loads((tmp_path / "manifests" / f"{kept.epochs()[-1]}.json").read_text())
     assert record["versions"]["jax"] == jax.__version__
+    assert record["versions"]["purenets"] == pn.__version__
 
 
 @pytest.fixture
