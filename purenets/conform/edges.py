@@ -234,12 +234,13 @@ def _falling(count: Any) -> Any:
 def _lost(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """Where nothing is asked: an entry that the reference has lost is lost, whatever follows.
 
-    But an entry that goes on moving where the reference is not finite has swallowed what it was given. One
-    that stands still there has not: zero is what a guarded division makes of it.
+    But an entry that moves at the step at which the reference loses it has swallowed what it was given. One
+    that stands still has not: zero is what a guarded division makes of it.
     """
-    lost = ~np.isfinite(theirs)
-    swallowed = lost & np.isfinite(ours) & (ours != 0)
-    return np.logical_or.accumulate(lost, axis=1) & ~swallowed
+    lost = np.logical_or.accumulate(~np.isfinite(theirs), axis=1)
+    first = lost.copy()
+    first[:, 1:] &= ~lost[:, :-1]
+    return lost & ~(first & np.isfinite(ours) & (ours != 0))
 
 
 def grads_dtype(grads: Any, path: str) -> str:

@@ -141,14 +141,16 @@ def gradients_are_right(case: Case) -> str:
     is_float = lambda x: jnp.issubdtype(x.dtype, jnp.floating)
     large = jax.tree.map(lambda x: 4 * x if is_float(x) else x, case.inputs)
     if any(is_float(x) for x in jax.tree.leaves(large)):
-        gradients_agree(lambda x: fn(params, x), large, relative=1e-5)
+        gradients_agree(lambda x: fn(params, x), large, relative=1e-5, single=False)
     return gradients_agree(fn, params, case.inputs)
 
 
 def training_gradients_are_right(case: Case) -> str:
     """The same in training, under one key."""
     params, state = case.variables
-    return gradients_agree(lambda p, x: case.call(p, _wide(state), *x, train=True)[0], params, case.inputs)
+    return gradients_agree(
+        lambda p, x: case.call(p, _wide(state), *x, train=True)[0], params, case.inputs, single=False
+    )
 
 
 def _wide(tree: Any) -> Any:

@@ -68,6 +68,14 @@ class _Around:
             self._alone = eager(self.subject, self.grads, self.params)
         return self._alone
 
+    def unless_random(self) -> None:
+        """Raise :class:`Skip` where the state has a key: what a leaf draws may depend on its place."""
+        state = self.subject.build().init(self.params[0])
+        for x in jax.tree.leaves(state):
+            raw = x.dtype == jnp.uint32 and x.shape == (2,)
+            if raw or jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+                raise Skip("draws random numbers, which may depend on the place of a leaf")
+
     def renamed(self, names: Callable[[str], str]) -> list[Any]:
         """The updates of the leaves under other names, under their own again."""
         turn = lambda tree: {names(path): x for path, x in tree.items()}
@@ -75,10 +83,12 @@ class _Around:
         return [{path: u[names(path)] for path in self.grads[0]} for u in out]
 
     def order(self) -> None:
+        self.unless_random()
         ranks = {path: f"{len(self.grads[0]) - i}" for i, path in enumerate(sorted(self.grads[0]))}
         agree("under names in the opposite order", self.renamed(lambda path: ranks[path]), self.alone())
 
     def many(self) -> None:
+        self.unless_random()
         rng = np.random.default_rng(43)
         draw = lambda: [jnp.asarray(rng.standard_normal(3)) for _ in range(MANY)]
         grads, params = [draw() for _ in range(2)], [draw() for _ in range(2)]
@@ -89,6 +99,7 @@ class _Around:
         agree(f"{MANY} leaves in a list, and in a dict in another order", ours, same)
 
     def empty(self) -> None:
+        self.unless_random()
         more = lambda trees: [{**tree, "empty": jnp.zeros((0, 3))} for tree in trees]
         if not self.subject.takes((0, 3)):
             raise Skip("takes no leaf without elements")

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from purenets.conform import surroundings
@@ -145,3 +146,10 @@ def test_params_changed_in_place_are_found_where_they_are_not_zero():
 
     with pytest.raises(Fail, match="changed the numbers of the parameters in place"):
         dict(questions(Subject(factory)))["inputs are left alone"]()
+
+
+@pytest.mark.parametrize("check", ["leaves in another order", "more than ten leaves", "an empty leaf beside"])
+def test_noise_may_depend_on_the_place_of_a_leaf(check):
+    noisy = optax.chain(optax.add_noise(0.1, 0.5, key=jax.random.key(0)), optax.sgd(0.1))
+    with pytest.raises(Skip, match="draws random numbers"):
+        around(check, noisy)
