@@ -6,7 +6,7 @@ from purenets import activations, data, initializers, losses, metrics, paths
 from purenets.compose import Wiring, branch, compose, residual, serial
 from purenets.generate import Generated, generate
 from purenets.later import loader
-from purenets.layer import Layer, function, identity, layer, open_stream, stateless
+from purenets.layer import Layer, fold_name, function, identity, layer, need_key, open_stream, stateless
 from purenets.layers import *  # noqa: F403
 from purenets.layers import __all__ as _layers
 from purenets.lift import Policy, cast, ensemble, frozen, remat, repeat, wrapper
@@ -83,6 +83,7 @@ __all__ = [
     "ensemble",
     "evaluate",
     "fit",
+    "fold_name",
     "frozen",
     "function",
     "generate",
@@ -103,6 +104,7 @@ __all__ = [
     "make_step",
     "metrics",
     "models",
+    "need_key",
     "open_stream",
     "optim",
     "out_shape",
