@@ -249,6 +249,14 @@ class Subject:
         """Whether a parameter may be a scalar; where not, all other questions are asked without scalars."""
         return self.takes(())
 
+    @cached_property
+    def draws(self) -> bool:
+        """Whether the state has a random key: what a leaf draws may depend on its place and its dtype."""
+        tx = self.build()
+        state = () if tx.numpy else jax.eval_shape(tx.init, {"w": jnp.ones((2, 3))})
+        raw = lambda x: x.dtype == jnp.uint32 and x.shape == (2,)
+        return any(raw(x) or jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in jax.tree.leaves(state))
+
     def takes(self, shape: tuple[int, ...]) -> bool:
         """Whether a parameter may have this shape."""
         if shape not in self._taken:

@@ -70,11 +70,8 @@ class _Around:
 
     def unless_random(self) -> None:
         """Raise :class:`Skip` where the state has a key: what a leaf draws may depend on its place."""
-        state = self.subject.build().init(self.params[0])
-        for x in jax.tree.leaves(state):
-            raw = x.dtype == jnp.uint32 and x.shape == (2,)
-            if raw or jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-                raise Skip("draws random numbers, which may depend on the place of a leaf")
+        if self.subject.draws:
+            raise Skip("draws random numbers, which may depend on the place of a leaf")
 
     def renamed(self, names: Callable[[str], str]) -> list[Any]:
         """The updates of the leaves under other names, under their own again."""
