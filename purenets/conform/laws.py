@@ -139,9 +139,15 @@ def gradients_are_right(case: Case) -> str:
     params, state = case.variables
     fn = lambda p, x: case.call(p, _wide(state), *x)[0]
     is_float = lambda x: jnp.issubdtype(x.dtype, jnp.floating)
-    large = jax.tree.map(lambda x: 4 * x if is_float(x) else x, case.inputs)
-    if any(is_float(x) for x in jax.tree.leaves(large)):
-        gradients_agree(lambda x: fn(params, x), large, relative=1e-5, single=False)
+    for scale in (4.0, 3.7) if any(is_float(x) for x in jax.tree.leaves(case.inputs)) else ():
+        large = jax.tree.map(lambda x, scale=scale: scale * x if is_float(x) else x, case.inputs)
+        try:
+            gradients_agree(lambda x: fn(_wide(params), x), large, relative=1e-5, single=False)
+        except Fail:  # a kink that happens to lie between the two differences lies at one scale alone
+            if scale != 4.0:
+                raise
+        else:
+            break
     return gradients_agree(fn, params, case.inputs)
 
 
