@@ -37,6 +37,8 @@ def build(folder):
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        # The cells compile for longer than they run.
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     environment.pop("PURENETS_DOCS_CACHE", None)
     environment.pop("XLA_FLAGS", None)
