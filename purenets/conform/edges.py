@@ -88,6 +88,8 @@ class _Edges:
 
     def not_finite(self) -> str | None:
         """Entries, leaves and whole gradients that are not finite, once and several times in a row."""
+        if self.reference.build(self.shared).numpy:
+            raise Skip("no paper says what comes of NaN")
         with jax.enable_x64(True):
             first, *_, last = self.shapes
             plans = {

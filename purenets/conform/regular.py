@@ -70,7 +70,11 @@ def zero_is_between(measured: Measured) -> str | None:
         for step in range(STEPS - 2, STEPS):
             a, b, c = (x[path][step].reshape(-1)[0] for x in (zero, above, below))
             low, high = min(b, c), max(b, c)
-            near = 1e-6 * max(abs(low), abs(high))
+            size = max(abs(low), abs(high))
+            near = 1e-6 * size
+            # A rule that jumps at zero, as Rprop does with the sign of the gradient, may do a third thing on it.
+            if size > 1e-20 and high - low > 0.1 * size:
+                continue
             if np.isfinite([a, b, c]).all() and not low - near <= a <= high + near:
                 return (
                     f"step {step}: the update of {path} is {a:.6g} after a gradient of zero, "
