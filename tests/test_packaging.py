@@ -75,7 +75,7 @@ def test_the_source_distribution_has_tests_experiments_and_changelog(built):
     for wanted in (
         "tests/conftest.py",
         "experiments/xor.py",
-        "benchmarks/harness.py",
+        "benchmarks/run.py",
         "CHANGELOG.md",
         "README.md",
     ):

@@ -95,6 +95,7 @@ def dtypes(
 
     >>> import purenets as pn
     >>> model = pn.serial(hidden=pn.cast(pn.dense(4, 3), pn.Policy(output=jnp.bfloat16)), relu=jax.nn.relu)
+    >>> import optax
     >>> found = dtypes(model, (2, 4), optimizer=optax.sgd(0.1, momentum=0.9))
     >>> found.of("activation")
     {'hidden': 'bfloat16', 'relu': 'bfloat16', '': 'bfloat16'}

@@ -124,7 +124,8 @@ def stacked(trees):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-@every
+# The other tests here hold every law to every layer; what is asked of the kit is that it raises no alarm.
+@pytest.mark.parametrize("case", CASES[::4], ids=str)
 def test_the_public_kit_finds_it_lawful_and_has_no_false_alarm(case):
     d = drawn(case)
     # What stops or rounds its gradient on purpose has none that differences could measure.
