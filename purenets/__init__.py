@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from purenets import activations, data, initializers, losses, metrics, paths
 from purenets.compose import Wiring, branch, compose, residual, serial
 from purenets.generate import Generated, generate
-from purenets.later import loader
+from purenets.later import loaders
 from purenets.layer import Layer, fold_name, function, identity, layer, need_key, open_stream, stateless
 from purenets.layers import *  # noqa: F403
 from purenets.layers import __all__ as _layers
@@ -151,8 +151,4 @@ _LATER = {
     "lsuv": "data_init",
     "save_weights": "weights",
 }  # fmt: skip
-__getattr__ = loader(__name__, _LATER)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+__getattr__, __dir__ = loaders(globals(), _LATER)

@@ -6,16 +6,19 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["loader"]
+__all__ = ["loaders"]
 
 
-def loader(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """A ``__getattr__`` for the package: it loads a name from the module that has it, or a module of that name.
+def loaders(
+    namespace: Mapping[str, Any], modules: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a package: a name is loaded from the module that has it, or is that module.
 
     Args:
-        package: the package's ``__name__``.
+        namespace: the package's ``globals()``.
         modules: the module within the package for each name; a name that is its own module stands for it.
     """
+    package = namespace["__name__"]
 
     def load(name: str) -> Any:
         if name not in modules:
@@ -23,4 +26,7 @@ def loader(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
         module = importlib.import_module(f"{package}.{modules[name]}")
         return module if modules[name] == name else getattr(module, name)
 
-    return load
+    def names() -> list[str]:
+        return sorted({*namespace, *modules})
+
+    return load, names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from benchmarks.loops import Loop
+from benchmarks.loops import Loop, over_leaves
 from benchmarks.loops.raw import cross_entropy
 
 __all__ = ["fill", "filter_loop", "flat_loop"]
@@ -72,12 +71,9 @@ def flat_loop(
     inner = _step(optimizer, run, loss)
     carry = (model, optimizer.init(eqx.filter(model, eqx.is_inexact_array)))
     arrays, static = eqx.partition(carry, eqx.is_array)
-    leaves, treedef = jax.tree.flatten(arrays)
 
-    @partial(jax.jit, donate_argnums=0)
-    def step(leaves: Any, batch: Any) -> Any:
-        model, opt_state = eqx.combine(jax.tree.unflatten(treedef, leaves), static)
-        model, opt_state, value = inner(model, opt_state, batch)
-        return jax.tree.leaves(eqx.filter((model, opt_state), eqx.is_array)), value
+    def step(arrays: Any, batch: Any) -> Any:
+        model, opt_state, value = inner(*eqx.combine(arrays, static), batch)
+        return eqx.filter((model, opt_state), eqx.is_array), value
 
-    return step, leaves
+    return over_leaves((step, arrays))

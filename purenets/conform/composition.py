@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ import optax  # type: ignore[import-untyped]
 from purenets.conform.report import Note, Question, Skip, one_line
 from purenets.conform.sequences import SMALL, sequence, shapes_for
 from purenets.conform.subject import Subject, Transform
-from purenets.conform.transforms import agree, eager
+from purenets.conform.transforms import agree, eager, in_float64
 from purenets.paths import flatten, unflatten
 
 __all__ = ["questions"]
@@ -40,12 +40,7 @@ def questions(subject: Subject) -> Iterator[tuple[str, Question]]:
         ("accumulated over two", within.accumulated),
         ("numbers injected", within.injected),
     ):
-        yield name, lambda way=way: _in_float64(way)  # type: ignore[misc]
-
-
-def _in_float64(way: Callable[[], str | None]) -> str | None:
-    with jax.enable_x64(True):
-        return way()
+        yield name, in_float64(way)
 
 
 class _Within:

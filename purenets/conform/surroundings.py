@@ -18,7 +18,7 @@ from purenets.conform.report import Fail, Question, Skip
 from purenets.conform.runs import fast_jit, take
 from purenets.conform.sequences import SMALL, sequence, shapes_for
 from purenets.conform.subject import Subject
-from purenets.conform.transforms import agree, eager
+from purenets.conform.transforms import agree, eager, in_float64
 from purenets.paths import flatten
 
 __all__ = ["callbacks", "questions"]
@@ -43,12 +43,7 @@ def questions(subject: Subject) -> Iterator[tuple[str, Question]]:
         ("eager on many devices", around.sharded),
         ("no host callbacks", around.no_callbacks),
     ):
-        yield name, lambda way=way: _in_float64(way)  # type: ignore[misc]
-
-
-def _in_float64(way: Callable[[], str | None]) -> str | None:
-    with jax.enable_x64(True):
-        return way()
+        yield name, in_float64(way)
 
 
 class _Around:

@@ -20,7 +20,7 @@ from purenets.conform.sequences import SMALL, sequence, shapes_for
 from purenets.conform.subject import Subject
 from purenets.paths import path_of
 
-__all__ = ["agree", "eager", "questions"]
+__all__ = ["agree", "eager", "in_float64", "questions"]
 
 STEPS = 4
 
@@ -36,12 +36,17 @@ def questions(subject: Subject) -> Iterator[tuple[str, Question]]:
         ("eager = vmap of scan", ways.scan),
         ("one device = many", ways.sharded),
     ):
-        yield name, lambda way=way: _in_float64(way)  # type: ignore[misc]
+        yield name, in_float64(way)
 
 
-def _in_float64(way: Callable[[], str | None]) -> str | None:
-    with jax.enable_x64(True):
-        return way()
+def in_float64(way: Callable[[], str | None]) -> Question:
+    """A question that is asked with 64 bits enabled."""
+
+    def asked() -> str | None:
+        with jax.enable_x64(True):
+            return way()
+
+    return asked
 
 
 def agree(what: str, ours: Any, theirs: Any, relative: float = 1e-9, floor: float = 0.0) -> None:

@@ -12,7 +12,7 @@ from purenets.data.batches import (
     scan_batches,
 )
 from purenets.data.streams import Stream, stream
-from purenets.later import loader
+from purenets.later import loaders
 
 if TYPE_CHECKING:
     from purenets.data import augment, sequence_tasks
@@ -96,8 +96,4 @@ _LATER = {
     "tracks": "text",
     "windows": "text",
 }
-__getattr__ = loader(__name__, _LATER)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+__getattr__, __dir__ = loaders(globals(), _LATER)

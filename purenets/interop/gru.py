@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
-
+from purenets.interop.gates import apart, check_names, side_by_side
 from purenets.layer import Params
 
 __all__ = ["gru_from_flax", "gru_to_flax"]
@@ -23,15 +22,11 @@ def gru_from_flax(params: Mapping[str, Any]) -> Params:
     Raises:
         ValueError: these are not the params of such a cell.
     """
-    wanted = {f"{side}{gate}" for side in "ih" for gate in "rzn"}
-    if set(params) != wanted:
-        raise ValueError(
-            f"a GRU cell of Flax has the params {', '.join(sorted(wanted))}, got {', '.join(params) or 'none'}"
-        )
+    check_names(params, {f"{side}{gate}" for side in "ih" for gate in "rzn"}, "a GRU cell of Flax")
     return {
-        "kernel": jnp.concatenate([params[f"i{gate}"]["kernel"] for gate in "rzn"], -1),
-        "recurrent_kernel": jnp.concatenate([params[f"h{gate}"]["kernel"] for gate in "rzn"], -1),
-        "bias": jnp.concatenate([params[f"i{gate}"]["bias"] for gate in "rzn"], -1),
+        "kernel": side_by_side(params, "i", "rzn", "kernel"),
+        "recurrent_kernel": side_by_side(params, "h", "rzn", "kernel"),
+        "bias": side_by_side(params, "i", "rzn", "bias"),
         "recurrent_bias": params["hn"]["bias"],
     }
 
@@ -42,18 +37,14 @@ def gru_to_flax(params: Mapping[str, Any]) -> Params:
     Raises:
         ValueError: these are not the params of such a cell, or it has no biases, which Flax's has.
     """
-    wanted = {"kernel", "recurrent_kernel", "bias", "recurrent_bias"}
-    if set(params) != wanted:
-        raise ValueError(
-            f"a GRU cell has the params {', '.join(sorted(wanted))}, got {', '.join(params) or 'none'}"
-        )
-    kernels, recurrent, biases = (
-        jnp.split(params[name], 3, -1) for name in ("kernel", "recurrent_kernel", "bias")
-    )
+    check_names(params, {"kernel", "recurrent_kernel", "bias", "recurrent_bias"}, "a GRU cell")
+    biases = apart(params, "bias", "rzn")
     out: Params = {
-        f"i{gate}": {"kernel": kernel, "bias": bias}
-        for gate, kernel, bias in zip("rzn", kernels, biases, strict=True)
+        f"i{gate}": {"kernel": kernel, "bias": biases[gate]}
+        for gate, kernel in apart(params, "kernel", "rzn").items()
     }
-    out |= {f"h{gate}": {"kernel": kernel} for gate, kernel in zip("rzn", recurrent, strict=True)}
+    out |= {
+        f"h{gate}": {"kernel": kernel} for gate, kernel in apart(params, "recurrent_kernel", "rzn").items()
+    }
     out["hn"]["bias"] = params["recurrent_bias"]
     return out

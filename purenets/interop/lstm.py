@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
-
+from purenets.interop.gates import apart, check_names, side_by_side
 from purenets.layer import Params
 
 __all__ = ["lstm_from_flax", "lstm_to_flax"]
@@ -23,15 +22,11 @@ def lstm_from_flax(params: Mapping[str, Any]) -> Params:
     Raises:
         ValueError: these are not the params of such a cell.
     """
-    wanted = {f"{side}{gate}" for side in "ih" for gate in "ifgo"}
-    if set(params) != wanted:
-        raise ValueError(
-            f"an LSTM cell of Flax has the params {', '.join(sorted(wanted))}, got {', '.join(params) or 'none'}"
-        )
+    check_names(params, {f"{side}{gate}" for side in "ih" for gate in "ifgo"}, "an LSTM cell of Flax")
     return {
-        "kernel": jnp.concatenate([params[f"i{gate}"]["kernel"] for gate in "ifgo"], -1),
-        "recurrent_kernel": jnp.concatenate([params[f"h{gate}"]["kernel"] for gate in "ifgo"], -1),
-        "bias": jnp.concatenate([params[f"h{gate}"]["bias"] for gate in "ifgo"], -1),
+        "kernel": side_by_side(params, "i", "ifgo", "kernel"),
+        "recurrent_kernel": side_by_side(params, "h", "ifgo", "kernel"),
+        "bias": side_by_side(params, "h", "ifgo", "bias"),
     }
 
 
@@ -41,15 +36,9 @@ def lstm_to_flax(params: Mapping[str, Any]) -> Params:
     Raises:
         ValueError: these are not the params of such a cell, or it has peepholes or norms, which Flax's lack.
     """
-    wanted = {"kernel", "recurrent_kernel", "bias"}
-    if set(params) != wanted:
-        raise ValueError(
-            f"a plain LSTM cell has the params {', '.join(sorted(wanted))}, got {', '.join(params) or 'none'}"
-        )
-    kernels, recurrent, biases = (
-        jnp.split(params[name], 4, -1) for name in ("kernel", "recurrent_kernel", "bias")
-    )
-    out: Params = {f"i{gate}": {"kernel": kernel} for gate, kernel in zip("ifgo", kernels, strict=True)}
-    for gate, kernel, bias in zip("ifgo", recurrent, biases, strict=True):
-        out[f"h{gate}"] = {"kernel": kernel, "bias": bias}
+    check_names(params, {"kernel", "recurrent_kernel", "bias"}, "a plain LSTM cell")
+    biases = apart(params, "bias", "ifgo")
+    out: Params = {f"i{gate}": {"kernel": kernel} for gate, kernel in apart(params, "kernel", "ifgo").items()}
+    for gate, kernel in apart(params, "recurrent_kernel", "ifgo").items():
+        out[f"h{gate}"] = {"kernel": kernel, "bias": biases[gate]}
     return out

@@ -72,9 +72,8 @@ class Sweep:
 
     def figure(self, value: Callable[[Any], Any], *, label: str = "value", log: str | None = None) -> Any:
         """A curve over the one setting that differs or a map over two: :func:`purenets.inspect.plot_sweep`."""
-        from purenets.inspect.plots import (
-            plot_sweep,
-        )  # figures look at what trainings give, not the other way
+        # Figures look at what trainings give, not the other way, so this is no import of the module's.
+        from purenets.inspect.plots import plot_sweep
 
         return plot_sweep(self, value, label=label, log=log)
 
