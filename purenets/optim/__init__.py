@@ -24,6 +24,7 @@ from purenets.optim.base import (
     Schedule,
     Updates,
 )
+from purenets.optim.by_leaf import leaf_by_leaf, update_params
 from purenets.optim.choose import *
 from purenets.optim.clipping import *
 from purenets.optim.combine import *

@@ -181,7 +181,12 @@ def leafwise(
             if jnp.shape(x) != jnp.shape(g):
                 raise ValueError(_shapes(who, _nth_path(updates, at), g, x, "the parameters"))
         g = g if hasattr(g, "dtype") else jnp.asarray(g, _dtype(g))
-        out = rule(g, *others)
+        try:
+            out = rule(g, *others)
+        except TypeError as error:
+            if not others or all(jnp.shape(x) == jnp.shape(g) for x in jax.tree.leaves(others)):
+                raise
+            raise ValueError(_shapes(who, _nth_path(updates, at), g, others[0], names[0])) from error
         new, *states = out if outputs > 1 else (out,)
         if jnp.shape(new) != jnp.shape(g):
             raise ValueError(

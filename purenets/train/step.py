@@ -49,6 +49,7 @@ class Step:
         # Here and not above, so that importing purenets does not take the time of importing optax.
         from optax import GradientTransformationExtraArgs
 
+        from purenets.optim.by_leaf import leaf_by_leaf
         from purenets.optim.explain import hyperparameters
 
         trained, fixed = _divide(ts.params, self.trainable)
@@ -66,10 +67,14 @@ class Step:
         extra = {}
         if isinstance(self.optimizer, GradientTransformationExtraArgs):
             extra = {"value": loss, "grad": grads, "value_fn": lambda p: loss_of(p, ts.state, batch, key)[0]}
-        updates, opt_state = self.optimizer.update(grads, ts.opt_state, trained, **extra)
-        used = hyperparameters(opt_state, self.optimizer)
-        metrics = {**used, **metrics, **_norms(self.norms, grads, updates, trained)}
-        trained = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), trained, updates)
+
+        def advance(grads: Params, opt_state: Any, params: Params) -> Any:
+            updates, opt_state = self.optimizer.update(grads, opt_state, params, **extra)
+            new = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params, updates)
+            return new, opt_state, _norms(self.norms, grads, updates, params)
+
+        trained, opt_state, norms = leaf_by_leaf(advance)(grads, ts.opt_state, trained)
+        metrics = {**hyperparameters(opt_state, self.optimizer), **metrics, **norms}
         return TrainState(ts.step + 1, merge(trained, fixed), state, opt_state, ts.key), metrics
 
 

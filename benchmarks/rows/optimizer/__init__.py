@@ -39,20 +39,14 @@ def tree(case: Case, seed: int) -> dict[str, np.ndarray]:
     return {f"leaf_{i:03d}": rng.standard_normal(size, np.float32) for i in range(case.given["leaves"])}
 
 
-def of_library(case: Case, library: Any) -> Call:
-    """Updates by the method of the case, from a module with the names of optax."""
-    optimizer = {
+def optimizer_of(case: Case, library: Any) -> Any:
+    """The method of the case, from a module with the names of optax."""
+    return {
         "adam": lambda: library.adam(RATE),
         "adamw": lambda: library.adamw(RATE, weight_decay=DECAY),
         "momentum": lambda: library.sgd(RATE, momentum=0.9),
         "nadam": lambda: library.nadam(RATE),
     }[case.given["method"]]()
-
-    def update(params: Any, state: Any, gradients: Any) -> Any:
-        change, state = optimizer.update(gradients, state, params)
-        return library.apply_updates(params, change), state
-
-    return updates(case, optimizer.init, update)
 
 
 def updates(case: Case, init: Callable[[Any], Any], update: Callable[[Any, Any, Any], Any]) -> Call:

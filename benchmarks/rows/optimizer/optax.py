@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import optax
 
 from benchmarks.protocol import Call, Case
-from benchmarks.rows.optimizer import of_library
+from benchmarks.rows.optimizer import optimizer_of, updates
 
 
 def contestants(case: Case) -> dict[str, Call]:
     """The method of the case."""
-    return {"update": of_library(case, optax)}
+    optimizer = optimizer_of(case, optax)
+
+    def update(params: Any, state: Any, gradients: Any) -> Any:
+        change, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, change), state
+
+    return {"update": updates(case, optimizer.init, update)}
