@@ -1,6 +1,6 @@
 """Every method on every problem: known minima, SciPy's evaluations, and the Wolfe conditions at each step."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
 from purenets import optim
-from purenets.optim.problems import logistic_regression, problems
+from purenets.optim.problems import logistic_regression, problems, rosenbrock
 
 SIZE = 10
 TOLERANCE = 1e-6
@@ -28,6 +28,7 @@ CURVATURE = {name: method.curvature for name, method in METHODS.items()}
 SCIPY = {
     "polak_ribiere_plus": "CG",
     "polak_ribiere": "CG",
+    "fletcher_reeves": "CG",
     "bfgs": "BFGS",
     "limited_memory_bfgs": "L-BFGS-B",
     "newton": "Newton-CG",
@@ -178,6 +179,62 @@ def test_it_evaluates_at_most_twice_as_often_as_scipy(method, problem):
     assert path.value[-1] <= theirs_value + 1e-8
 
 
+def fletcher_reeves_in_numpy(value_and_grad, x, steps, restart):
+    """The rule with SciPy's own strong-Wolfe search; gives the number of evaluations and the last value."""
+    value, grad = value_and_grad(x)
+    before, direction, evaluations = value + np.linalg.norm(grad) / 2, -grad, 1
+    for _ in range(steps):
+        step, calls, *_ = scipy.optimize.line_search(
+            lambda x: value_and_grad(x)[0], lambda x: value_and_grad(x)[1], x, direction, grad, value, before,
+            c2=0.1,
+        )  # fmt: skip
+        x, before, last, evaluations = x + step * direction, value, grad, evaluations + calls
+        value, grad = value_and_grad(x)
+        if np.abs(grad).max() <= 1e-5:
+            break
+        beta = 0.0 if abs(grad @ last) >= restart * (grad @ grad) else (grad @ grad) / (last @ last)
+        direction = beta * direction - grad
+    return evaluations, value
+
+
+@pytest.mark.covers("O33")
+def test_fletcher_reeves_jams_in_ten_variables_unless_it_restarts(x64):
+    """So it does in NumPy with SciPy's search: it is the rule, not the search. SciPy's CG is Polak-Ribiere."""
+    problem = rosenbrock(SIZE)
+    value_and_grad = jax.jit(jax.value_and_grad(problem.fn))
+    solve = jax.jit(
+        lambda restart: optim.minimize(
+            problem.fn, problem.start, optim.nonlinear_cg(optim.fletcher_reeves, restart=restart)
+        )
+    )
+    in_numpy = partial(
+        fletcher_reeves_in_numpy, lambda x: [np.asarray(y) for y in value_and_grad(x)], problem.start, 500
+    )
+    jammed, restarted = solve(jnp.inf), solve(0.2)
+    assert jammed.status == optim.Status.MAX_ITERATIONS
+    assert jammed.value > 1
+    assert in_numpy(np.inf)[1] > 1
+    assert restarted.message == "the tolerance is reached"
+    np.testing.assert_allclose(restarted.params, 1.0, atol=1e-4)
+    evaluations, value = in_numpy(0.2)
+    assert value < 1e-9
+    assert restarted.evaluations < 1.5 * evaluations
+    theirs = scipy.optimize.minimize(value_and_grad, np.asarray(problem.start), jac=True, method="CG")
+    assert theirs.success
+    for method in (optim.nonlinear_cg(optim.fletcher_reeves), optim.nonlinear_cg()):
+        mine = optim.minimize(problem.fn, problem.start, method)
+        assert mine.gradient_norm <= 1e-5
+        assert mine.evaluations <= theirs.nfev
+
+
+def test_conjugate_gradients_that_always_restart_are_steepest_descent(x64):
+    problem = rosenbrock(3)
+    walk = lambda method: optim.trajectory(problem.fn, problem.start, method, 8).params
+    np.testing.assert_allclose(
+        walk(optim.nonlinear_cg(restart=0.0)), walk(optim.steepest_descent()), rtol=1e-9
+    )
+
+
 @pytest.mark.covers("O33", "O34", "O35", "O36")
 def test_second_order_beats_steepest_descent_in_the_valley():
     slow = paths("steepest_descent")["rosenbrock"][0]
@@ -308,6 +365,8 @@ def test_mistakes_known_beforehand_raise():
         optim.minimize(lambda p: p["x"], {"x": jnp.ones(3)}, optim.bfgs())
     with pytest.raises(ValueError, match=r"tolerance must not be negative, got -0\.1"):
         optim.minimize(bowl, {"x": jnp.ones(3)}, optim.bfgs(), tolerance=-0.1)
+    with pytest.raises(ValueError, match=r"restart must not be negative, got -0\.2; infinity is for never"):
+        optim.nonlinear_cg(restart=-0.2)
     with pytest.raises(ValueError, match="needs both inputs and labels"):
         logistic_regression(jnp.ones((3, 2)))
     with pytest.raises(ValueError, match=r"needs \[examples, features\] and \[examples\]"):

@@ -173,11 +173,32 @@ def test_parameters_may_be_split_over_devices_which_the_state_then_is(axes, opti
         assert state[0].diff_params_memory["w"].sharding.spec == jax.P(None, "data")
         together, state = step(*step(split, state))
         assert together["w"].sharding == spread
-        if axes is AxisType.Explicit:
-            with pytest.raises(ValueError, match="give it parameters that no explicit mesh splits"):
-                optim.minimize(fn, split, optim.bfgs())
     for x, y in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "method", [optim.limited_memory_bfgs(), optim.newton_cg()], ids=["l_bfgs", "newton_cg"]
+)
+def test_minimize_takes_parameters_that_an_explicit_mesh_splits_and_splits_the_solution_alike(method, x64):
+    """Two leaves along different axes of eight devices; the solution is that of one device."""
+
+    def fn(p):
+        return jnp.sum(jnp.cosh(p["w"] - 1)) + jnp.sum((jnp.sum(p["k"], 1) - 1) ** 2) + jnp.sum(p["k"] ** 2)
+
+    params = {"k": jnp.ones((2, 8)), "w": jnp.linspace(-1, 1, 8)}
+    specs = {"k": jax.P(None, "data"), "w": jax.P("data")}
+    alone = optim.minimize(fn, params, method)
+    with jax.set_mesh(jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))):
+        solution = optim.minimize(fn, jax.tree.map(jax.device_put, params, specs), method)
+    assert solution.message == "the tolerance is reached"
+    assert solution.evaluations == alone.evaluations
+    # Each row of k is equal entries x with x + (8 x - 1) = 0, and cosh is least at zero.
+    np.testing.assert_allclose(solution.params["k"], 1 / 9, atol=1e-5)
+    np.testing.assert_allclose(solution.params["w"], 1, atol=1e-5)
+    for name, spec in specs.items():
+        assert solution.params[name].sharding.spec == spec
+        np.testing.assert_allclose(solution.params[name], alone.params[name], atol=1e-8)
 
 
 def test_numbers_may_be_traced_and_runs_vmapped_over_them(x64):

@@ -5,8 +5,10 @@ those before it, ``p_i . A p_j = 0``, so that a step along it is final and ``n``
 Stiefel 1952). Only products with ``A`` are needed.
 
 For a function that is not quadratic the direction is the new steepest descent plus ``beta`` times the last
-direction. The rules for ``beta`` agree on quadratics with exact steps and differ elsewhere: Fletcher-Reeves
-goes on slowly after a bad step, Polak-Ribiere forgets it, and its *plus* form never turns back.
+direction. The rules for ``beta`` agree on quadratics with exact steps and differ elsewhere: after a bad step
+Fletcher-Reeves goes on almost across the gradient, in ever shorter steps (Powell 1977), Polak-Ribiere forgets
+it, and its *plus* form never turns back. What helps Fletcher-Reeves is to *restart* from steepest descent when
+two gradients in a row are far from orthogonal, as those of a quadratic would be.
 """
 
 from __future__ import annotations
@@ -127,7 +129,7 @@ class _State(NamedTuple):
     direction: jax.Array
 
 
-def nonlinear_cg(beta: Beta = polak_ribiere_plus) -> Method:
+def nonlinear_cg(beta: Beta = polak_ribiere_plus, *, restart: ArrayLike | None = None) -> Method:
     """Nonlinear conjugate gradients (Nocedal and Wright, algorithm 5.4).
 
     Where the new direction does not point downhill, which exact steps or Fletcher-Reeves would never give, it
@@ -136,14 +138,26 @@ def nonlinear_cg(beta: Beta = polak_ribiere_plus) -> Method:
     Args:
         beta: the weight of the last direction, from the new and the last gradient:
             :func:`fletcher_reeves`, :func:`polak_ribiere` or :func:`polak_ribiere_plus`.
+        restart: start afresh too where ``|g . g_last| >= restart |g|^2`` (Powell 1977; Nocedal and Wright,
+            equation 5.52); infinity for never. By default 0.2, Powell's number, for :func:`fletcher_reeves`,
+            which on Rosenbrock's valley in ten variables stands still without, and never for the others,
+            whose ``beta`` is small by itself where the gradient hardly changes.
+
+    Raises:
+        ValueError: ``restart`` is a negative Python number.
     """
+    if restart is None:
+        restart = 0.2 if beta is fletcher_reeves else jnp.inf
+    if isinstance(restart, int | float) and not restart >= 0:
+        raise ValueError(f"restart must not be negative, got {restart}; infinity is for never")
 
     def init(x: jax.Array) -> _State:
         return _State(jnp.zeros_like(x), jnp.zeros_like(x))
 
     def direction(_fn: Any, _x: jax.Array, grad: jax.Array, state: _State) -> tuple[jax.Array, _State]:
-        started = jnp.any(state.grad != 0)
-        weight = jnp.where(started, beta(grad, jnp.where(started, state.grad, 1.0)), 0.0)
+        overlap, square = jnp.abs(_dot(grad, state.grad)), _dot(grad, grad)
+        goes_on = jnp.any(state.grad != 0) & ~(overlap >= restart * square)
+        weight = jnp.where(goes_on, beta(grad, jnp.where(goes_on, state.grad, 1.0)), 0.0)
         step = weight * state.direction - grad
         step = jnp.where(_dot(step, grad) < 0, step, -grad)
         return step, _State(grad, step)

@@ -2,7 +2,7 @@
 
 A :class:`Method` says in which direction to go. The loop goes there: with a strong-Wolfe line search, or one
 whole step where the method asks for that. It works on one flat vector, the parameters unrolled, in at least
-float32.
+float32. Parameters that an explicit mesh splits are gathered for it; ``fn`` gets them split as they came.
 
 The loop is a ``lax.while_loop`` and everything in it is traceable, so :func:`minimize` can stand under
 ``jit``, ``vmap`` (over starts, over the data that ``fn`` closes over, over ``tolerance`` or ``damping``) and
@@ -22,8 +22,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from purenets.optim.second_order.status import Solution, Status
-from purenets.optim.second_order.trees import check_floating, check_tolerance, is_sharded
+from purenets.optim.second_order.trees import check_floating, check_tolerance
 from purenets.optim.second_order.wolfe import Point, Wolfe, wolfe_search
+from purenets.optim.trees import gathered
 
 __all__ = ["Method", "minimize", "steepest_descent", "trajectory"]
 
@@ -91,8 +92,8 @@ def minimize(
         The solution; its ``status`` tells whether it has converged and, if not, why it stopped.
 
     Raises:
-        ValueError: there are no parameters, some are not real floating point, or an explicit mesh splits them;
-            ``fn`` does not return a scalar; ``tolerance`` is a negative Python number.
+        ValueError: there are no parameters, some are not real floating point; ``fn``
+            does not return a scalar; ``tolerance`` is a negative Python number.
 
     >>> from purenets.optim.second_order import bfgs
     >>> solution = minimize(lambda p: (p["x"] - 3.0) ** 2, {"x": 0.0}, bfgs())
@@ -143,11 +144,15 @@ def _unrolled(fn: Callable[[Params], ArrayLike], params: Params) -> tuple[Flat, 
     """The function over one flat vector of at least float32, the start, and the way back."""
     check_floating(params, "minimize", real=True)
     params = jax.tree.map(jnp.asarray, params)
-    if any(map(is_sharded, jax.tree.leaves(params))):
-        raise ValueError("minimize works on one flat vector: give it parameters that no explicit mesh splits")
-    wide = jax.tree.map(lambda p: p.astype(jnp.promote_types(p.dtype, jnp.float32)), params)
+    # On an explicit mesh leaves that are cut differently make no vector, so each device has all of it.
+    whole = jax.tree.map(gathered, params)
+    wide = jax.tree.map(
+        lambda p, pair: pair[0].astype(jnp.promote_types(p.dtype, jnp.float32)), params, whole
+    )
     start, unravel = jax.flatten_util.ravel_pytree(wide)
-    back = lambda x: jax.tree.map(lambda p, like: p.astype(like.dtype), unravel(x), params)
+    back = lambda x: jax.tree.map(
+        lambda p, like, pair: pair[1](p.astype(like.dtype)), unravel(x), params, whole
+    )
     out = jax.eval_shape(lambda x: jnp.asarray(fn(back(x))), start)
     if out.shape != ():
         raise ValueError(
