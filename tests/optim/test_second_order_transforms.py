@@ -177,10 +177,7 @@ def test_parameters_may_be_split_over_devices_which_the_state_then_is(axes, opti
         np.testing.assert_allclose(x, y, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "method", [optim.limited_memory_bfgs(), optim.newton_cg()], ids=["l_bfgs", "newton_cg"]
-)
-def test_minimize_takes_parameters_that_an_explicit_mesh_splits_and_splits_the_solution_alike(method, x64):
+def test_minimize_takes_parameters_that_an_explicit_mesh_splits_and_splits_the_solution_alike(x64):
     """Two leaves along different axes of eight devices; the solution is that of one device."""
 
     def fn(p):
@@ -188,9 +185,9 @@ def test_minimize_takes_parameters_that_an_explicit_mesh_splits_and_splits_the_s
 
     params = {"k": jnp.ones((2, 8)), "w": jnp.linspace(-1, 1, 8)}
     specs = {"k": jax.P(None, "data"), "w": jax.P("data")}
-    alone = optim.minimize(fn, params, method)
+    alone = optim.minimize(fn, params, optim.newton_cg())
     with jax.set_mesh(jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))):
-        solution = optim.minimize(fn, jax.tree.map(jax.device_put, params, specs), method)
+        solution = optim.minimize(fn, jax.tree.map(jax.device_put, params, specs), optim.newton_cg())
     assert solution.message == "the tolerance is reached"
     assert solution.evaluations == alone.evaluations
     # Each row of k is equal entries x with x + (8 x - 1) = 0, and cosh is least at zero.
