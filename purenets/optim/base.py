@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 from jax.typing import ArrayLike, DTypeLike
 from optax import (  # type: ignore[import-untyped]
     EmptyState,
@@ -170,7 +171,7 @@ def leafwise(
     leaves, treedef = jax.tree.flatten(updates, is_leaf=_is_none)
     names = ["the state"] * (outputs - 1) + ["the parameters"] * (len(trees) - outputs + 1)
     columns = [_aligned(treedef, updates, tree, name, who) for tree, name in zip(trees, names, strict=True)]
-    rows = []
+    rows, traced = [], _traced_once(rule)
     for at, (g, *others) in enumerate(zip(leaves, *columns, strict=True)):
         if g is None:
             rows.append((None, *others[: outputs - 1]))
@@ -182,7 +183,7 @@ def leafwise(
                 raise ValueError(_shapes(who, _nth_path(updates, at), g, x, "the parameters"))
         g = g if hasattr(g, "dtype") else jnp.asarray(g, _dtype(g))
         try:
-            out = rule(g, *others)
+            out = traced(g, *others)
         except TypeError as error:
             if not others or all(jnp.shape(x) == jnp.shape(g) for x in jax.tree.leaves(others)):
                 raise
@@ -195,6 +196,29 @@ def leafwise(
         rows.append((new, *(_keep(s, x, g, who, updates, at) for s, x in zip(states, others, strict=False))))
     made = tuple(jax.tree.unflatten(treedef, [row[i] for row in rows]) for i in range(outputs))
     return made if outputs > 1 else made[0]
+
+
+def _traced_once(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """The rule; for the third and further leaves of the same shapes and dtypes the program of the second one.
+
+    To run a program is faster than to trace the rule once more, which for many leaves is most of the tracing.
+    """
+    programs: dict[Any, Any] = {}
+
+    def run(*args: Any) -> Any:
+        leaves, treedef = jax.tree.flatten(args)
+        if not all(isinstance(x, jax.Array) for x in leaves) or not isinstance(args[0], jax.core.Tracer):
+            return rule(*args)
+        key = treedef, *map(jax.typeof, leaves)
+        if key not in programs:
+            programs[key] = None
+            return rule(*args)
+        if programs[key] is None:
+            programs[key] = jax.make_jaxpr(rule, return_shape=True)(*args)
+        program, shape = programs[key]
+        return jax.tree.unflatten(jax.tree.structure(shape), jaxpr_as_fun(program)(*leaves))
+
+    return run
 
 
 def transform(

@@ -101,7 +101,7 @@ def _run(consts: Sequence[Any], jaxpr: Jaxpr, *args: Any) -> list[Any]:
                 outputs = _call(_Alike(piece, _likeness(piece)))(*inputs)
         else:
             outputs = jaxpr_as_fun(ClosedJaxpr(piece, ()))(*inputs)
-        values |= zip(piece.outvars, outputs, strict=True)
+        values |= zip(_variables(piece.outvars), outputs, strict=True)
     return [v.val if isinstance(v, Literal) else values[v] for v in jaxpr.outvars]
 
 
@@ -126,6 +126,8 @@ def _call(like: _Alike) -> Callable[..., Any]:
 
 def _opened(jaxpr: Jaxpr) -> Jaxpr:
     """The program with the equations of jitted functions in place of their calls."""
+    if not any(eqn.primitive.name == "jit" and any(map(_is_large, eqn.outvars)) for eqn in jaxpr.eqns):
+        return jaxpr
     names: dict[Var, Any] = {}
     eqns = list(_equations(jaxpr, names))
     return jaxpr.replace(eqns=eqns, outvars=[_named(v, names) for v in jaxpr.outvars])
