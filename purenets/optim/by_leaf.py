@@ -6,7 +6,7 @@ the cache, and is read a second time. :func:`leaf_by_leaf` cuts the program up a
 into a call of its own, which XLA runs as a whole. Leaves that are treated alike share one called program, which also
 spares the compiler work.
 
-The cut: a *large* value has at least :data:`LARGE` entries, all others are *small* (counts, rates, norms). Equations
+The cut: a *large* value has at least ``LARGE`` entries, all others are *small* (counts, rates, norms). Equations
 that pass large values to each other belong to one *strand*. A strand waits for a small value made of large ones,
 such as the norm of all gradients: equations are on *level* 0 that wait for none, on level 1 that wait for one
 of level 0, and so on.
