@@ -10,6 +10,7 @@ from purenets.inspect.gradient_sizes import GradientSizes, gradient_sizes
 from purenets.inspect.half_precision import half_precision_by_scope
 from purenets.inspect.landscape import filter_normalized_direction, landscape, roughness
 from purenets.inspect.layer_plots import plot_activity, plot_gradients, weight_pictures
+from purenets.inspect.map_plots import plot_attention, plot_landscape
 from purenets.inspect.plots import plot_history, plot_sweep
 from purenets.inspect.step_cost import StepCost, step_cost
 from purenets.inspect.summary import Summary, SummaryRow, summary
@@ -44,8 +45,10 @@ __all__ = [
     "per_example_gradients",
     "per_example_norms",
     "plot_activity",
+    "plot_attention",
     "plot_gradients",
     "plot_history",
+    "plot_landscape",
     "plot_sweep",
     "roughness",
     "step_cost",

@@ -5,7 +5,8 @@
 :func:`plot_sweep`      a curve over one setting, or a map over two
 ======================  ==============================================================
 
-Those of layers and weights are in ``layer_plots.py``. All need matplotlib, which the extra ``experiments`` brings.
+Those of layers and weights are in ``layer_plots.py``, of attention and landscapes in ``map_plots.py``. All need
+matplotlib, which the extra ``experiments`` brings.
 """
 
 from __future__ import annotations
