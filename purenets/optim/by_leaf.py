@@ -31,8 +31,12 @@ from purenets.optim.base import GradientTransformation, OptState, Params, Update
 
 __all__ = ["LARGE", "leaf_by_leaf", "update_params"]
 
-LARGE = 4096
-"""From how many entries on a leaf gets a call of its own; below, the call costs more than the cache saves."""
+LARGE = 2**15
+"""From how many entries on a leaf gets a call of its own.
+
+Smaller ones stay in the cache anyway, and a call keeps XLA from making one kernel of the end of the backward pass and the
+beginning of the update.
+"""
 
 
 def update_params(

@@ -10,10 +10,11 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+import purenets as pn
 import purenets.optim.by_leaf as module
-from purenets import optim
+from purenets import losses, optim
 
-LARGE = (64, 80)
+LARGE = (320, 128)
 OPTIMIZERS = {
     "momentum": optim.sgd(0.1, momentum=0.9),
     "adamw": optim.adamw(0.1),
@@ -36,8 +37,8 @@ OPTIMIZERS = {
 def tree(seed):
     rng = np.random.default_rng(seed)
     draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
-    layers = {name: {"kernel": draw(*LARGE), "bias": draw(80)} for name in ("one", "two")}
-    return {**layers, "wide": {"kernel": draw(80, 90)}}
+    layers = {name: {"kernel": draw(*LARGE), "bias": draw(128)} for name in ("one", "two")}
+    return {**layers, "wide": {"kernel": draw(128, 300)}}
 
 
 def apart(optimizer):
@@ -85,7 +86,7 @@ def test_each_large_leaf_is_one_call_that_leaves_alike_share(name):
     state = optimizer.init(params)
     averages = 1 if name == "momentum" else 2
     returned, functions = calls(jax.jit(by_leaf(optimizer)).lower(params, state, params))
-    assert sorted(returned) == sorted([["64x80"] * (1 + averages)] * 2 + [["80x90"] * (1 + averages)])
+    assert sorted(returned) == sorted([["320x128"] * (1 + averages)] * 2 + [["128x300"] * (1 + averages)])
     assert functions == 2
 
 
@@ -96,7 +97,7 @@ def test_a_call_is_still_one_in_the_compiled_program_and_gets_what_it_writes_in_
     )
     text = step.lower(params, optimizer.init(params), tree(1)).compile().as_text()
     assert len(re.findall(r" call\(.*to_apply=%one_leaf", text)) == 3
-    assert not re.search(r"f32\[(64,80|80,90)\]\S* copy\(", text)
+    assert not re.search(r"f32\[(320,128|128,300)\]\S* copy\(", text)
 
 
 def test_a_norm_of_all_gradients_is_ahead_of_the_calls_and_nothing_large_is_made_before():
@@ -104,8 +105,8 @@ def test_a_norm_of_all_gradients_is_ahead_of_the_calls_and_nothing_large_is_made
     program = jax.jit(by_leaf(optimizer)).lower(params, optimizer.init(params), params).as_text()
     main = program[: program.index("func.func private")]
     before = main[: main.index("call @one_leaf")]
-    made = set(re.findall(r"stablehlo\.(\w+) .*-> tensor<64x80x", before)) | set(
-        re.findall(r"stablehlo\.(\w+) .* : tensor<64x80x\w+>$", before, re.MULTILINE)
+    made = set(re.findall(r"stablehlo\.(\w+) .*-> tensor<320x128x", before)) | set(
+        re.findall(r"stablehlo\.(\w+) .* : tensor<320x128x\w+>$", before, re.MULTILINE)
     )
     assert made <= {"multiply"}  # the squares under the norm
     assert "stablehlo.reduce" in before
@@ -168,14 +169,14 @@ def test_pieces_that_differ_in_a_number_only_are_not_alike():
 
 
 def test_constants_inputs_handed_on_and_numbers_come_through():
-    big = jnp.arange(6000.0)
+    big = jnp.arange(60_000.0)
 
     def function(x, n):
         return {"x": x, "n": n, "sum": x + big, "product": x * big, "two": 2, "empty": (), "norm": jnp.sum(x)}
 
     found = jax.jit(module.leaf_by_leaf(function))(big, 3)
-    np.testing.assert_array_equal(found["sum"], 2 * np.arange(6000.0))
-    np.testing.assert_array_equal(found["product"], np.arange(6000.0, dtype=np.float32) ** 2)
+    np.testing.assert_array_equal(found["sum"], 2 * np.arange(60_000.0))
+    np.testing.assert_array_equal(found["product"], np.arange(60_000.0, dtype=np.float32) ** 2)
     assert (int(found["n"]), int(found["two"]), found["empty"]) == (3, 2, ())
 
 
@@ -186,7 +187,7 @@ def test_effects_keep_their_place():
         jax.debug.callback(lambda value: told.append(float(value)), x[0])
         return x + 1, x * 2
 
-    jax.block_until_ready(jax.jit(module.leaf_by_leaf(function))(jnp.arange(5000.0)))
+    jax.block_until_ready(jax.jit(module.leaf_by_leaf(function))(jnp.arange(50_000.0)))
     jax.effects_barrier()
     assert told == [0.0]
 
@@ -230,8 +231,23 @@ def test_over_eight_devices_shards_stay_shards_and_nothing_is_gathered():
 def test_leaves_that_do_not_fit_are_named():
     optimizer, params = OPTIMIZERS["momentum"], tree(0)
     wrong = {**params, "one": {**params["one"], "kernel": jnp.ones((3, 3))}}
-    message = r"trace: 'one/kernel' is float32\[3, 3\] in the updates and float32\[64, 80\] in the state"
+    message = r"trace: 'one/kernel' is float32\[3, 3\] in the updates and float32\[320, 128\] in the state"
     with pytest.raises(ValueError, match=message):
         optim.update_params(optimizer, wrong, optimizer.init(params), params)
     with pytest.raises(ValueError, match=r"apply_updates: 'one/kernel' is float32\[3, 3\]"):
         jax.jit(by_leaf(optim.sgd(0.1)))(wrong, optim.sgd(0.1).init(params), params)
+
+
+def test_a_training_step_updates_leaf_by_leaf_and_reports_norms_of_the_same_updates():
+    model = pn.sequential(pn.dense(320, 128), pn.dense(128, 4))
+    optimizer = optim.adam(0.1)
+    step = pn.make_step(pn.supervised(model, losses.mean_squared_error), optimizer, norms="**")
+    ts = pn.start(model, optimizer, jax.random.key(0))
+    batch = jnp.ones((2, 320)), jnp.zeros((2, 4))
+    returned, _ = calls(jax.jit(step).lower(ts, batch))
+    assert [sorted(set(shapes)) for shapes in returned] == [["320x128"]]
+    after, metrics = jax.jit(step)(ts, batch)
+    params = jax.tree.leaves(ts.params)
+    moved = [new - old for new, old in zip(jax.tree.leaves(after.params), params, strict=True)]
+    norm = lambda leaves: np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in leaves))
+    np.testing.assert_allclose(metrics["update_ratio"], norm(moved) / norm(params), rtol=1e-4)
