@@ -21,6 +21,7 @@ from purenets.optim.base import (
     Params,
     Updates,
     _dtype,
+    check_trees,
     zeros_like,
 )
 from purenets.optim.combine import with_extra_args_support
@@ -108,6 +109,7 @@ class MultiSteps:
         self, updates: Updates, state: MultiStepsState, params: Params = None, **extra: Any
     ) -> tuple[Updates, MultiStepsState]:
         """Take in one gradient, and move if it is the k-th."""
+        check_trees(updates, state.acc_grads, "the state", "MultiSteps")
         skip, info = self._should_skip(updates, state.gradient_step, params)
         k = self._every(state.gradient_step) if callable(self._every) else self._every
         bare, with_keys = without_keys(state.inner_opt_state)

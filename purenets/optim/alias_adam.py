@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 
 from purenets.optim.adam_rules import scale_by_adam, scale_by_adamax, scale_by_amsgrad, scale_by_radam
 from purenets.optim.adam_variants import scale_by_adan, scale_by_belief, scale_by_yogi
-from purenets.optim.base import GradientTransformationExtraArgs, Mask, Scalar, ScalarOrSchedule
+from purenets.optim.base import GradientTransformationExtraArgs, Mask, Scalar, ScalarOrSchedule, check_rate
 from purenets.optim.combine import chain, scale_by_learning_rate
 from purenets.optim.decay import add_decayed_weights
 from purenets.optim.momentum import scale_by_optimistic_gradient
@@ -243,6 +243,7 @@ def optimistic_adam(
         raise ValueError(
             "optimistic_adam takes a number as learning_rate; optimistic_adam_v2 takes schedules"
         )
+    check_rate(learning_rate)
     message = "optimistic_adam is deprecated, use `optimistic_adam_v2` instead"
     warnings.warn(message, DeprecationWarning, stacklevel=2)
     return chain(

@@ -44,6 +44,7 @@ __all__ = [
     "ScalarOrSchedule",
     "Schedule",
     "Updates",
+    "check_leaves",
     "check_rate",
     "check_trees",
     "from_rule",
@@ -97,10 +98,11 @@ def need_params(params: Params, who: str) -> None:
         raise ValueError(f"{who} needs the parameters: call update(gradients, state, params)")
 
 
-def check_rate(rate: Any, name: str = "learning_rate") -> None:
+def check_rate(rate: Any, name: str = "learning_rate", *, bound: bool = False) -> None:
     """Raise where a rate cannot be right, as far as that is known before anything runs.
 
-    A schedule is taken on trust, and a traced rate by its shape and dtype: its value is not known yet.
+    A schedule is taken on trust, and a traced rate by its shape and dtype: its value is not known yet. Where
+    the rate is the ``bound`` of a step that something else chooses, infinity means that there is none.
 
     Raises:
         ValueError: a Python number that is negative or not finite, or anything that is not a real scalar.
@@ -110,7 +112,7 @@ def check_rate(rate: Any, name: str = "learning_rate") -> None:
     if isinstance(rate, bool | str | bytes):
         raise ValueError(f"{name} must be a number or a schedule, got {rate!r}")
     if isinstance(rate, int | float | np.number):
-        if not (math.isfinite(rate) and rate >= 0):
+        if not rate >= 0 or (math.isinf(rate) and not bound):
             raise ValueError(
                 f"{name} must be finite and not negative, got {rate!r}; updates already point downhill, "
                 "and to climb negate the loss"
@@ -141,6 +143,16 @@ def check_trees(updates: Updates, other: Any, name: str, who: str) -> None:
     for at, (g, x) in enumerate(zip(leaves, _aligned(treedef, updates, other, name, who), strict=True)):
         if g is not None and x is not None and jnp.shape(g) != jnp.shape(x):
             raise ValueError(_shapes(who, _nth_path(updates, at), g, x, name))
+
+
+def check_leaves(updates: Updates, who: str, real: bool = False) -> None:
+    """Raise unless every leaf of the updates is floating point, and not complex where it must be real.
+
+    Raises:
+        ValueError: with the path of the first leaf at fault.
+    """
+    for path, leaf in jax.tree.leaves_with_path(updates):
+        _check_float(path_of(path), leaf, who, real)
 
 
 def leafwise(
@@ -245,15 +257,17 @@ def transform(
     return GradientTransformationExtraArgs(init, with_any)
 
 
-def from_rule(rule: Callable[..., Any], *, with_params: bool = False) -> GradientTransformationExtraArgs:
-    """The transform without state that runs ``rule(g)`` or ``rule(g, p)`` on every leaf.
+def from_rule(
+    rule: Callable[..., Any], *, with_params: bool = False, real: bool = False
+) -> GradientTransformationExtraArgs:
+    """The transform without state that runs ``rule(g)`` or ``rule(g, p)`` on every leaf; ``real`` as above.
 
     Raises:
         ValueError: (in ``update``) the rule needs the parameters and they are missing.
     """
 
     def update(updates: Updates, state: OptState, *params: Params) -> tuple[Updates, OptState]:
-        return leafwise(rule, updates, *params), state
+        return leafwise(rule, updates, *params, real=real), state
 
     update.__qualname__ = rule.__qualname__
     return transform(no_state, update, with_params=with_params)

@@ -41,7 +41,7 @@ def clip(max_delta: Scalar) -> GradientTransformationExtraArgs:
         bound = narrow(max_delta, g)
         return jnp.clip(g, -bound, bound)
 
-    return from_rule(rule)
+    return from_rule(rule, real=True)
 
 
 def clip_by_block_rms(threshold: Scalar) -> GradientTransformationExtraArgs:

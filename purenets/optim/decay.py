@@ -88,7 +88,7 @@ def keep_params_nonnegative() -> GradientTransformationExtraArgs:
     def rule(u: jax.Array, p: jax.Array) -> jax.Array:
         return jnp.where(p + u < 0, -p, u)
 
-    return from_rule(rule, with_params=True)
+    return from_rule(rule, with_params=True, real=True)
 
 
 def zero_nans() -> GradientTransformationExtraArgs:

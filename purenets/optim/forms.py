@@ -28,6 +28,7 @@ from purenets.optim.base import (
     Scalar,
     ScalarOrSchedule,
     Updates,
+    check_rate,
     full_like,
     leafwise,
     no_state,
@@ -121,6 +122,7 @@ def adagrad_by_means(learning_rate: Scalar) -> GradientTransformationExtraArgs:
 
     The two factors ``sqrt(t + 1)`` cancel, so this is ``adagrad(eta, 0.0, eps=0.0)``.
     """
+    check_rate(learning_rate)
 
     def init(params: Params) -> MeanSquareState:
         return MeanSquareState(count=jnp.zeros([], jnp.int32), mean_square=zeros_like(params))

@@ -13,6 +13,8 @@ from purenets.optim.base import (
     OptState,
     Params,
     Updates,
+    check_leaves,
+    check_trees,
 )
 from purenets.optim.combine import with_extra_args_support
 
@@ -38,6 +40,9 @@ def flatten(inner: GradientTransformation) -> GradientTransformationExtraArgs:
     def update(
         updates: Updates, state: OptState, params: Params = None, **extra: Any
     ) -> tuple[Updates, OptState]:
+        check_leaves(updates, "flatten")
+        if params is not None:
+            check_trees(updates, params, "the parameters", "flatten")
         flat = None if params is None else vector(params)
         new, state = inner.update(vector(updates), state, flat, **extra)
         leaves, treedef = jax.tree.flatten(updates)

@@ -10,7 +10,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from purenets.optim.base import GradientTransformationExtraArgs, Params, Scalar, Updates, leafwise, transform
+from purenets.optim.base import (
+    GradientTransformationExtraArgs,
+    Params,
+    Scalar,
+    Updates,
+    check_leaves,
+    leafwise,
+    transform,
+)
 from purenets.optim.clipping import per_example_global_norm_clip
 from purenets.optim.numerics import narrow, safe_increment
 from purenets.optim.states import AddNoiseState, DifferentiallyPrivateAggregateState
@@ -65,6 +73,7 @@ def add_noise(
         return AddNoiseState(count=jnp.zeros([], jnp.int32), rng_key=_typed(first))
 
     def update(updates: Updates, state: AddNoiseState) -> tuple[Updates, AddNoiseState]:
+        check_leaves(updates, "add_noise")
         count = safe_increment(state.count)
         deviation = jnp.sqrt(eta / count**gamma)
         following, now = jax.random.split(state.rng_key)

@@ -19,6 +19,7 @@ from purenets.optim.base import (
     Params,
     Scalar,
     Updates,
+    check_rate,
     from_rule,
     leafwise,
     no_state,
@@ -217,6 +218,7 @@ def scale_by_polyak(
     """
     if variant not in ("sps", "sps+"):
         raise ValueError(f"the variant of Polyak's step is 'sps' or 'sps+', got {variant!r}")
+    check_rate(max_learning_rate, "max_learning_rate", bound=True)
 
     def update(
         updates: Updates, state: EmptyState, params: Params = None, *, value: Any = None, **_: Any

@@ -1,6 +1,8 @@
 """What a first-order optimizer is wrongly given, and the sentence that it answers."""
 
+import inspect
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,27 +10,31 @@ import numpy as np
 import pytest
 
 from purenets import optim
+from tests.optim.every import EVERY, build
 
+CONTRIB = (
+    "acprop", "ademamix", "simplified_ademamix", "adopt", "cocob", "dadapt_adamw", "dog", "dowg", "galore",
+    "madgrad", "momo", "momo_adam", "muon", "prodigy", "schedule_free_adamw", "schedule_free_sgd", "soap",
+    "sophia",
+)  # fmt: skip
+RATELESS = ("normalize", "reduce_on_plateau")
 PARAMS = {"dense": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}}
-RATES = [
-    "adafactor",
-    "adagrad",
-    "adam",
-    "adamw",
-    "fromage",
-    "lamb",
-    "lion",
-    "noisy_sgd",
-    "rprop",
-    "sgd",
-    "sm3",
-]
+RATED = {
+    name: getattr(optim, name, None) or getattr(optim.contrib, name)
+    for name in [*EVERY, "rprop", "lbfgs", *CONTRIB]
+    if "learning_rate"
+    in inspect.signature(getattr(optim, name, None) or getattr(optim.contrib, name)).parameters
+}
 
 
 def given(**leaves):
     """The gradients of ``PARAMS`` with some leaves replaced; None leaves one out."""
     dense = {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)} | leaves
     return {"dense": {name: leaf for name, leaf in dense.items() if leaf is not None}}
+
+
+def cosh(params):
+    return sum(jnp.sum(jnp.cosh(leaf)) for leaf in jax.tree.leaves(params))
 
 
 def refused(message, name, gradients, params=PARAMS, **arguments):
@@ -71,6 +77,64 @@ def test_integer_leaves_are_named_with_what_to_do():
     refused(message, "adam", given(bias=jnp.ones(4, jnp.int32)), learning_rate=0.1)
 
 
+WRONG = {
+    "a leaf too few": (given(bias=None), "dense/bias"),
+    "a leaf too many": (given(new=jnp.ones(2)), "dense/new"),
+    "a shape that broadcasts": (given(kernel=jnp.ones((3, 1))), "dense/kernel"),
+    "integers": (given(bias=jnp.ones(4, jnp.int32)), "dense/bias"),
+}
+# These look at nothing but the updates.
+ALONE = {
+    "add_noise", "adagrad_norm", "centralize", "clip", "clip_by_block_rms", "clip_by_global_norm", "noisy_sgd",
+    "normalize", "normalize_by_update_norm", "normalize_gradient", "polyak_sgd", "reduce_on_plateau",
+    "rmsprop_norm", "scale_by_polyak", "scale_by_sign", "sign_sgd",
+}  # fmt: skip
+WRAPPED = {
+    "MultiSteps": lambda: optim.MultiSteps(optim.adam(0.1), 2).gradient_transformation(),
+    "apply_if_finite": lambda: optim.apply_if_finite(optim.adam(0.1), 2),
+    "groups": lambda: optim.groups({"**": optim.adam(0.1)}),
+    "inject_hyperparams": lambda: optim.inject_hyperparams(optim.adam)(0.1),
+    "mechanize": lambda: optim.contrib.mechanize(optim.adam(0.1)),
+    "only": lambda: optim.only("**", optim.adam(0.1)),
+    "sam": lambda: optim.contrib.sam(optim.sgd(0.1), optim.sgd(0.1)),
+    "scale_by_lbfgs": optim.scale_by_lbfgs,
+}
+OPTIMIZERS = (
+    {name: partial(build, optim, name, case.usual()) for name, case in EVERY.items()}
+    | {name: getattr(optim.contrib, name) if name in RATELESS else partial(getattr(optim.contrib, name), 0.1)
+       for name in (*CONTRIB, *RATELESS)}
+    | WRAPPED
+)  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Specifying a key")
+@pytest.mark.parametrize("wrong", WRONG)
+def test_every_optimizer_names_the_leaf_that_does_not_fit(wrong):
+    gradients, path = WRONG[wrong]
+    for name, make in OPTIMIZERS.items():
+        if wrong != "integers" and (
+            name in ALONE or (name, wrong[2:]) == ("zero_nans", "shape that broadcasts")
+        ):
+            continue
+        optimizer = make()
+        state = optimizer.init(PARAMS)
+        with pytest.raises(ValueError, match=f"'{path}['/]"):  # noqa: PT012
+            jax.eval_shape(
+                lambda g, o=optimizer, s=state: o.update(g, s, PARAMS, value=jnp.float32(1), obj_fn=cosh),
+                gradients,
+            )
+            pytest.fail(f"{name} takes {wrong}")
+
+
+def test_a_flattened_optimizer_still_knows_the_leaves():
+    for wrong, message in [
+        ("integers", "flatten: 'dense/bias' is int32[4], and only floating"),
+        ("a leaf too few", "flatten: the updates and the parameters are not the same tree: 'dense/bias' is"),
+        ("a shape that broadcasts", "flatten: 'dense/kernel' is float32[3, 1] in the updates and"),
+    ]:
+        refused(message, "flatten", WRONG[wrong][0], inner=optim.adam(0.1))
+
+
 def test_a_gradient_of_integers_is_named():
     params = {"scale": jnp.float32(1.0), "steps": jnp.int32(3)}
     gradients = jax.grad(lambda p: p["scale"] * 2.0, allow_int=True)(params)
@@ -104,12 +168,22 @@ def test_missing_parameters_are_asked_for(name):
 
 
 @pytest.mark.parametrize("rate", [-0.1, float("nan"), float("inf"), np.float32(-1)])
-@pytest.mark.parametrize("name", RATES)
-def test_a_rate_that_cannot_be_is_refused_by_every_factory(name, rate):
-    with pytest.raises(
-        ValueError, match=r"learning_rate must be finite and not negative, got .*; updates already"
-    ):
-        getattr(optim, name)(rate)
+def test_a_rate_that_cannot_be_is_refused_by_every_factory(rate):
+    """MoMo's rate is the bound of a step that the loss chooses, so it may be infinite; so may Polyak's."""
+    message = r"learning_rate must be finite and not negative, got .*; updates already"
+    assert {"adam", "momo", "dadapt_adamw", "lbfgs"} <= set(RATED)
+    for name, factory in RATED.items():
+        if name.startswith("momo") and np.isinf(rate):
+            factory(learning_rate=rate)
+            continue
+        with pytest.raises(ValueError, match=message):
+            factory(learning_rate=rate)
+    for factory in (optim.polyak_sgd, optim.scale_by_polyak):
+        if np.isinf(rate):
+            factory(max_learning_rate=rate)
+        else:
+            with pytest.raises(ValueError, match="max_" + message):
+                factory(max_learning_rate=rate)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +204,11 @@ def test_a_rate_of_the_wrong_kind_is_refused(rate, message):
 
 
 def test_a_traced_rate_of_the_wrong_shape_is_refused_while_tracing():
-    with pytest.raises(ValueError, match=r"learning_rate must be a scalar, got float32\[3\]"):
-        jax.jit(lambda rate: optim.sgd(rate).init(PARAMS))(jnp.ones(3))
+    for factory in RATED.values():
+        with pytest.raises(ValueError, match=r"learning_rate must be a scalar, got float32\[3\]"):
+            jax.eval_shape(
+                lambda rate, factory=factory: factory(learning_rate=rate).init(PARAMS), jnp.ones(3)
+            )
 
 
 def test_schedules_are_not_taken_where_the_rule_has_none():

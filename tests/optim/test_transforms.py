@@ -172,7 +172,7 @@ def test_mixed_and_complex_leaves_give_optax_s_numbers(kind):
         assert_close(a, b, 2e-2 if kind != "complex" else 5e-5)
 
 
-@pytest.mark.parametrize("name", ["rprop", "scale_by_sm3"])
+@pytest.mark.parametrize("name", ["rprop", "scale_by_sm3", "clip", "keep_params_nonnegative"])
 def test_a_rule_without_meaning_for_complex_numbers_says_so_with_the_path(name):
     params, gradient = (jax.tree.map(lambda x: x + 0j, tree) for tree in first())
     optimizer = getattr(optim, name)(**EVERY[name].usual()) if name in EVERY else getattr(optim, name)()

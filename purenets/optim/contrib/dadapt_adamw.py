@@ -18,6 +18,7 @@ from purenets.optim.base import (
     Scalar,
     ScalarOrSchedule,
     Updates,
+    check_rate,
     leafwise,
     transform,
     zeros_like,
@@ -46,6 +47,7 @@ def dadapt_adamw(
         estim_lr0: the first estimate, well below any distance that may be.
         weight_decay: decoupled weight decay.
     """
+    check_rate(learning_rate)
     b1, b2 = betas
 
     def init(params: Params) -> DAdaptAdamWState:

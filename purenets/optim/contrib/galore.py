@@ -24,6 +24,9 @@ from purenets.optim.base import (
     Scalar,
     ScalarOrSchedule,
     Updates,
+    _aligned,
+    _nth_path,
+    check_leaves,
 )
 from purenets.optim.combine import chain, scale_by_learning_rate, with_extra_args_support
 from purenets.optim.contrib.matrices import as_matrices, fans
@@ -127,12 +130,20 @@ def scale_by_galore(
         updates: Updates, state: GaLoreState, params: Params = None, **extra: Any
     ) -> tuple[Updates, GaLoreState]:
         del params
+        check_leaves(updates, "scale_by_galore")
         leaves, treedef = _flat(updates)
+        before = _aligned(treedef, updates, state.projector, "the state", "scale_by_galore")
         numbers = numbers_of(updates)
         due = state.count % update_proj_gap == 0
         projectors, projected = [], []
-        for g, d, p in zip(leaves, numbers, treedef.flatten_up_to(state.projector), strict=True):
+        for at, (g, d, p) in enumerate(zip(leaves, numbers, before, strict=True)):
             if d is not None:
+                if shapes_of(g, d)[0] != p.shape:
+                    raise ValueError(
+                        f"scale_by_galore: {_nth_path(updates, at)!r} is {list(g.shape)} in the updates, and "
+                        f"its projector in the state {list(p.shape)}; was the state made by init for these "
+                        "parameters?"
+                    )
                 matrix, _ = _matrix(gathered(g)[0], d)
                 p = jax.lax.cond(due, lambda matrix=matrix, p=p: _leading(matrix, p), lambda p=p: p)
                 g = p.T @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ p

@@ -19,6 +19,7 @@ from purenets.optim.base import (
     Params,
     Scalar,
     Updates,
+    check_leaves,
     check_trees,
     need_params,
 )
@@ -64,6 +65,7 @@ def mechanize(
     ) -> tuple[Updates, MechanicState]:
         need_params(params, "mechanize")
         check_trees(updates, params, "the parameters", "mechanize")
+        check_leaves(updates, "mechanize", real=True)
         steps, base_state = base_optimizer.update(updates, state.base_optimizer_state, params, **extra)
         # The weights may have been replaced by pretrained ones since init: begin from those in use.
         start = jax.tree.map(lambda p, x: jnp.where(state.count == 0, p, x), params, state.x0)

@@ -21,6 +21,7 @@ from purenets.optim.base import (
     Scalar,
     ScalarOrSchedule,
     Updates,
+    check_rate,
     check_trees,
     leafwise,
     need_params,
@@ -89,6 +90,7 @@ def momo(
     Raises:
         ValueError: (in ``update``) the parameters or the loss are missing.
     """
+    check_rate(learning_rate, bound=True)
 
     def init(params: Params) -> MomoState:
         dtype = lowest_dtype(params)
@@ -154,6 +156,7 @@ def momo_adam(
     Raises:
         ValueError: (in ``update``) the parameters or the loss are missing.
     """
+    check_rate(learning_rate, bound=True)
 
     def init(params: Params) -> MomoAdamState:
         dtype = lowest_dtype(params)

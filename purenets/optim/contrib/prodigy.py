@@ -19,6 +19,7 @@ from purenets.optim.base import (
     Scalar,
     ScalarOrSchedule,
     Updates,
+    check_rate,
     check_trees,
     leafwise,
     transform,
@@ -54,6 +55,7 @@ def prodigy(
         weight_decay: decoupled weight decay.
         safeguard_warmup: whether a warm-up in ``learning_rate`` stays out of the sum of the gradients.
     """
+    check_rate(learning_rate)
     b1, b2 = betas
     keep = b2**0.5 if beta3 is None else beta3
 

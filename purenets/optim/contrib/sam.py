@@ -20,6 +20,7 @@ from purenets.optim.base import (
     GradientTransformationExtraArgs,
     Params,
     Updates,
+    check_trees,
     leafwise,
     need_params,
     no_state,
@@ -91,6 +92,7 @@ def sam(
         updates: Updates, state: SAMState, params: Params = None, **extra: Any
     ) -> tuple[Updates, SAMState]:
         need_params(params, "sam")
+        check_trees(updates, params, "the parameters", "sam")
         first, last = state.steps_since_sync == 0, state.steps_since_sync == sync_period - 1
         kept, with_keys = without_keys(state.opt_state)
         climber, climber_keys = without_keys(state.adv_state)
@@ -111,6 +113,7 @@ def sam(
         updates: Updates, state: SAMState, params: Params = None, *, grad_fn: Any = None, **extra: Any
     ) -> tuple[Updates, SAMState]:
         need_params(params, "sam")
+        check_trees(updates, params, "the parameters", "sam")
         if grad_fn is None:
             raise ValueError("sam in opaque mode needs gradients: call update(..., grad_fn=grad_fn)")
         point, gradient, adv_state = params, updates, state.adv_state

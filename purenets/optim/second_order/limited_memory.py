@@ -28,6 +28,7 @@ from purenets.optim.base import (
     Params,
     ScalarOrSchedule,
     Updates,
+    check_leaves,
     check_trees,
     need_params,
     zeros_like,
@@ -108,6 +109,7 @@ def scale_by_lbfgs(memory_size: int = 10, scale_init_precond: bool = True) -> Gr
     ) -> tuple[Updates, OptState]:
         need_params(params, "scale_by_lbfgs")
         check_trees(updates, params, "the parameters", "scale_by_lbfgs")
+        check_leaves(updates, "scale_by_lbfgs")
         started = state.count > 0
         since = lambda x, old: jax.tree.map(lambda a, b: jnp.where(started, a - b, 0), x, old)
         s, y = since(params, state.params), since(updates, state.updates)
