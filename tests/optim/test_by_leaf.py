@@ -239,7 +239,7 @@ def test_leaves_that_do_not_fit_are_named():
 
 
 def test_a_training_step_updates_leaf_by_leaf_and_reports_norms_of_the_same_updates():
-    model = pn.compose(pn.dense(320, 128), pn.dense(128, 4))
+    model = pn.serial(pn.dense(320, 128), pn.dense(128, 4))
     optimizer = optim.adam(0.1)
     step = pn.make_step(pn.supervised(model, losses.mean_squared_error), optimizer, norms="**")
     ts = pn.start(model, optimizer, jax.random.key(0))
