@@ -241,7 +241,7 @@ def test_leaves_that_do_not_fit_are_named():
 def test_a_training_step_updates_leaf_by_leaf_and_reports_norms_of_the_same_updates():
     model = pn.serial(pn.dense(320, 128), pn.dense(128, 4))
     optimizer = optim.adam(0.1)
-    step = pn.make_step(pn.supervised(model, losses.mean_squared_error), optimizer, norms="**")
+    step = pn.make_step(pn.supervised(model, losses.squared_error), optimizer, norms="**")
     ts = pn.start(model, optimizer, jax.random.key(0))
     batch = jnp.ones((2, 320)), jnp.zeros((2, 4))
     returned, _ = calls(jax.jit(step).lower(ts, batch))
