@@ -3,6 +3,8 @@
 The test problem of the printed numbers is ``x . diag(1, 25) x / 2``, started at (1, 1) unless told otherwise.
 """
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -144,6 +146,27 @@ def test_adagrad_with_epsilon_inside_and_outside_of_the_root(x64):
     equals_numpy(optim.adagrad_eps_outside(0.3, eps=1e-4), outside)
 
 
+@pytest.mark.covers("O15", "O16", "O18", "O23")
+def test_the_printed_code_adds_1e_7_and_optax_s_adagrad_begins_at_a_tenth(x64):
+    """The first step on a gradient as small as epsilon, where it counts."""
+    g = np.array([2e-7, -1e-7])
+
+    def first(optimizer):
+        return optimizer.update(jnp.asarray(g), optimizer.init(jnp.zeros(2)))[0]
+
+    np.testing.assert_allclose(
+        first(optim.adagrad_eps_outside(0.3)), -0.3 * g / (np.abs(g) + 1e-7), rtol=1e-12
+    )
+    begun = optim.adagrad_eps_outside(0.3, initial_accumulator_value=1e-14)
+    np.testing.assert_allclose(first(begun), -0.3 * g / (np.sqrt(1e-14 + g**2) + 1e-7), rtol=1e-12)
+    rmsprop = optim.rmsprop(0.3, decay=0.9, eps=1e-7, eps_in_sqrt=False)
+    np.testing.assert_allclose(first(rmsprop), -0.3 * g / (np.sqrt(0.1) * np.abs(g) + 1e-7), rtol=1e-12)
+    np.testing.assert_allclose(first(optim.adam(1e-3, eps=1e-7)), -1e-3 * g / (np.abs(g) + 1e-7), rtol=1e-9)
+    # The trap: without arguments it begins at 0.1 and so hardly moves.
+    for adagrad in (optim.adagrad(0.3), optax.adagrad(0.3)):
+        np.testing.assert_allclose(first(adagrad), -0.3 * g / np.sqrt(0.1 + 1e-7), rtol=1e-9)
+
+
 @pytest.mark.covers("O17", "O18", "DEC-04")
 @pytest.mark.parametrize("inside", [True, False])
 def test_rmsprop_with_epsilon_inside_and_outside_of_the_root(inside, x64):
@@ -164,17 +187,23 @@ def test_the_first_step_of_rmsprop_is_3_162_times_the_rate():
 @pytest.mark.covers("O14", "O19", "O20", "DEC-05")
 @pytest.mark.parametrize("name", ["adagrad_norm", "rmsprop_norm", "adam_norm"])
 def test_scalar_accumulators_measure_all_leaves_by_one_number(name, x64):
-    def rule(g, t, memory):
+    """In the catalogue's Adam rho1 is the decay of ``u``: it is ``b2`` here, and rho2 is ``b1``."""
+    usual = {"rmsprop_norm": {"decay": 0.9}, "adam_norm": {"b2": 0.999, "b1": 0.9}}
+    other = {"rmsprop_norm": {"decay": 0.6}, "adam_norm": {"b2": 0.8, "b1": 0.3}}
+
+    def rule(g, t, memory, **decays):
         if name == "adagrad_norm":
             memory["u"] = memory.get("u", 0.0) + g @ g
         else:
-            keep = 0.9 if name == "rmsprop_norm" else 0.999
-            memory["u"] = keep * memory.get("u", 0.0) + (1 - keep) * (g @ g)
-        memory["v"] = 0.9 * memory.get("v", 0.0) + 0.1 * g
-        top = memory["v"] if name == "adam_norm" else g
-        return -0.3 * top / np.sqrt(memory["u"])
+            rho1 = decays["decay" if name == "rmsprop_norm" else "b2"]
+            memory["u"] = rho1 * memory.get("u", 0.0) + (1 - rho1) * (g @ g)
+        rho2 = decays.get("b1", 0.0)
+        memory["v"] = rho2 * memory.get("v", 0.0) + (1 - rho2) * g
+        return -0.3 * memory["v"] / np.sqrt(memory["u"])
 
-    equals_numpy(getattr(optim, name)(0.3), rule)
+    equals_numpy(getattr(optim, name)(0.3), partial(rule, **usual.get(name, {})))
+    if name in other:
+        equals_numpy(getattr(optim, name)(0.3, **other[name]), partial(rule, **other[name]))
 
 
 @pytest.mark.covers("O14", "O19", "O20", "DEC-05")
@@ -224,13 +253,15 @@ def test_biased_adam_starts_with_3_162_times_the_rate_and_is_adam_under_a_schedu
 @pytest.mark.covers("O21", "DEC-04")
 @pytest.mark.parametrize("inside", [True, False])
 def test_biased_adam_is_its_printed_code(inside, x64):
-    def rule(g, t, memory):
-        memory["m"] = 0.9 * memory.get("m", 0.0) + 0.1 * g
-        memory["s"] = 0.999 * memory.get("s", 0.0) + 0.001 * g * g
-        below = np.sqrt(memory["s"] + 1e-7) if inside else np.sqrt(memory["s"]) + 1e-7
+    def rule(g, t, memory, b1=0.9, b2=0.999, eps=1e-7):
+        memory["m"] = b1 * memory.get("m", 0.0) + (1 - b1) * g
+        memory["s"] = b2 * memory.get("s", 0.0) + (1 - b2) * g * g
+        below = np.sqrt(memory["s"] + eps) if inside else np.sqrt(memory["s"]) + eps
         return -0.1 * memory["m"] / below
 
     equals_numpy(optim.adam_biased(0.1, eps_in_sqrt=inside), rule)
+    other = {"b1": 0.5, "b2": 0.8, "eps": 1e-2}
+    equals_numpy(optim.adam_biased(0.1, eps_in_sqrt=inside, **other), partial(rule, **other))
 
 
 @pytest.mark.covers("O22", "O23", "O24", "DEC-04", "DEC-06")
@@ -421,6 +452,34 @@ def test_descent_by_all_by_one_and_by_batches_finds_the_closed_form_solution(x64
     grid = np.stack(np.meshgrid(*[np.linspace(-2, 2, 81)] * 2), -1).reshape(-1, 2)
     best = grid[np.argmin(np.sum((grid @ x.T - y) ** 2, axis=1))]
     np.testing.assert_allclose(best, exact, atol=0.026)
+
+
+@pytest.mark.covers("O01", "S08")
+def test_descent_on_a_sum_takes_the_rate_over_the_number_of_examples(x64):
+    """The step is ``eta |grad|``; the gradient of a sum over R examples is R times that of their mean."""
+    x, y = np.arange(6.0), np.array([1.0, -2.0, 0.5, 3.0, 1.0, 0.0])
+    errors = lambda p: (p * x - y) ** 2 / 2
+    theta = {}
+    for total, rate in ((jnp.mean, 0.1), (jnp.sum, 0.1 / 6)):
+        optimizer, p = optim.sgd(rate), jnp.float64(2.0)
+        state = optimizer.init(p)
+        for _ in range(5):
+            gradient = jax.grad(lambda p, total=total: total(errors(p)))(p)
+            update, state = optimizer.update(gradient, state)
+            np.testing.assert_allclose(abs(update), rate * abs(gradient), rtol=1e-14)
+            p = optim.apply_updates(p, update)
+        theta[total] = p
+    np.testing.assert_allclose(theta[jnp.sum], theta[jnp.mean], rtol=1e-12)
+
+
+@pytest.mark.covers("O38", "S05")
+def test_vanilla_descent_with_a_decaying_step_divides_the_rate_by_the_root_of_the_count():
+    optimizer = optim.sgd(optim.inverse_sqrt(0.6))
+    gradients = jax.random.normal(jax.random.key(0), (9, 3))
+    state = optimizer.init(gradients[0])
+    for t, g in enumerate(gradients):
+        update, state = optimizer.update(g, state)
+        np.testing.assert_allclose(update, -0.6 / np.sqrt(t + 1) * g, rtol=1e-6)
 
 
 @pytest.mark.covers("O37")

@@ -227,6 +227,49 @@ def test_galore_that_keeps_every_dimension_changes_nothing(x64):
         np.testing.assert_allclose(mine[name], gradients[name], atol=2e-6 * np.abs(gradients[name]).max())
 
 
+@pytest.mark.parametrize("settings", [{}, {"rank": 2, "update_proj_gap": 7}], ids=["whole", "rank 2"])
+def test_galore_equals_optax_on_the_scale_of_its_leaf_at_each_step(settings, x64):
+    """Why not entry by entry: an update is ``P u``, and an entry of it may be almost zero by cancellation.
+
+    The rounding of an entry is up to ``rank eps sum_k |P_ik| |u_kj|`` (Higham 2002, section 3.5), however
+    small the entry. Because the columns of ``P`` are orthonormal, ``|P u| = |u|`` as a whole, so that bound is
+    at most ``rank^1.5 rows^0.5 eps`` times the largest entry of the leaf at that step, and there is no excuse
+    for more: here 1e-14, and entry by entry up to 3e-12. The bases themselves are the same numbers on both
+    sides, from one float32 decomposition of one matrix.
+    """
+    params, gradients = params_of("float64", MATRICES), gradients_of("float64", shapes=MATRICES, seed=3)
+    mine = run(ours.galore(0.1, **settings), params, gradients)[0]
+    other = run(theirs.galore(0.1, **settings), params, gradients)[0]
+    for name in MATRICES:
+        a, b = (np.asarray(tree[name]).reshape(200, -1) for tree in (mine, other))
+        largest = np.abs(b).max(axis=1)
+        assert (largest > 0).all()
+        assert (np.abs(a - b).max(axis=1) / largest).max() < 1e-14
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 6)], ids=str)
+def test_galore_is_adam_in_the_space_of_the_leading_singular_vectors(shape, x64):
+    """The vectors of near-equal singular values are anyone's choice, and Adam depends on it: what is checked
+    against the paper is their space, to the rounding of float32 over the gap behind it, and then Adam in it.
+    """
+    params, gradients = one_leaf(60, shape)
+    updates, states, _ = run(ours.scale_by_galore(2, 7, 0.5), params, gradients)
+    tall, m, v = shape[0] >= shape[1], 0.0, 0.0
+    for t, g in enumerate(np.asarray(gradients)):
+        side = g if tall else g.T
+        basis = np.asarray(states.projector[t])
+        if t % 7 == 0:
+            left, sizes, _ = np.linalg.svd(side)
+            loose = 20 * np.finfo(np.float32).eps * sizes[0] / (sizes[1] - sizes[2])
+            np.testing.assert_allclose(basis @ basis.T, left[:, :2] @ left[:, :2].T, atol=loose)
+            kept = basis
+        np.testing.assert_array_equal(basis, kept)
+        low = basis.T @ side
+        m, v = 0.9 * m + 0.1 * low, 0.999 * v + 0.001 * low**2
+        step = basis @ (m / (1 - 0.9 ** (t + 1)) / (np.sqrt(v / (1 - 0.999 ** (t + 1))) + 1e-8))
+        np.testing.assert_allclose(updates[t] if tall else updates[t].T, 0.5 * step, rtol=0, atol=1e-12)
+
+
 def soap_oracle(points, gradients, bases, b1, b2, eps, every):
     """Algorithm 3 of the paper in NumPy, for one matrix, from given first eigenvectors."""
     g = gradients[0]

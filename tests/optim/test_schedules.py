@@ -178,6 +178,14 @@ CLOSED_FORMS = {
         schedules.piecewise_constant_schedule(2.0, {10: 0.5, 20: 0.5, 30: 0.5}),
         lambda t: 2.0 * 0.5 ** min(t // 10, 3),
     ),
+    "halved every ten, as stairs": (
+        schedules.exponential_decay(2.0, 10, 0.5, staircase=True),
+        lambda t: 2.0 * 0.5 ** (t // 10),
+    ),
+    "cosine to a tenth": (
+        schedules.cosine_decay_schedule(2.0, 50, alpha=0.1),
+        lambda t: 2.0 * (0.9 * 0.5 * (1 + math.cos(math.pi * min(t, 50) / 50)) + 0.1),
+    ),
     "constant": (schedules.constant_schedule(0.3), lambda t: 0.3),
 }
 
@@ -217,11 +225,22 @@ def test_a_compiled_polynomial_ends_exactly_at_its_end_and_stays_there(power):
 
 @pytest.mark.covers("S07")
 @pytest.mark.parametrize(
-    "case", ["exponential", "cosine", "one-cycle cosine", "inverse_sqrt", "inverse_time"]
+    "case",
+    [
+        "exponential",
+        "cosine",
+        "halved every ten, as stairs",
+        "one-cycle cosine",
+        "inverse_sqrt",
+        "inverse_time",
+    ],
 )
 def test_a_decay_starts_high_and_ends_low(case):
+    """And never rises between; one cycle begins at its peak."""
     values = curves(False)[case][0] if case in SAME_AS_OPTAX else CLOSED_FORMS[case][0](np.arange(COUNTS))
-    assert values.max() > 2 * values[-1]
+    values = np.asarray(values)[np.argmax(values) if case.startswith("one-cycle") else 0 :]
+    assert values[0] > 2 * values[-1]
+    assert (np.diff(values) <= 0).all()
 
 
 def recorder(seen, value=0.5):

@@ -75,20 +75,32 @@ def test_no_optimizer_or_transform_of_optax_is_left_out():
     assert covered_elsewhere.isdisjoint(EVERY)
 
 
-@pytest.mark.parametrize("name", sorted([*ALIASES, *TRANSFORMS, "rprop", "scale_by_rprop"]))
-def test_arguments_have_optax_s_names_order_kinds_and_defaults(name):
-    def arguments(function):
-        return [
-            # The signature of a partial shows what it fixed as keyword-only.
-            (
-                p.name,
-                p.kind,
-                p.default if not callable(p.default) or isinstance(p.default, type) else "a function",
-            )
-            for p in inspect.signature(function).parameters.values()
-        ]
+def test_arguments_have_optax_s_names_order_kinds_and_defaults_and_states_its_fields():
+    """Of everything public that both have: optimizers, transforms, wrappers, schedules, helpers, states."""
 
-    assert arguments(getattr(optim, name)) == arguments(getattr(optax, name))
+    def shown(default):
+        made = isinstance(default, optax.GradientTransformation)
+        return "made" if made or (callable(default) and not isinstance(default, type)) else default
+
+    def arguments(function):
+        # The signature of a partial shows what it fixed as keyword-only.
+        return [(p.name, p.kind, shown(p.default)) for p in inspect.signature(function).parameters.values()]
+
+    shared = {
+        name: (getattr(optim, name), value)
+        for name, value in vars(optax).items()
+        if inspect.isroutine(value) or inspect.isclass(value) or isinstance(value, partial)
+        if hasattr(optim, name) and not name.startswith("_")
+    }
+    assert len(shared) > 150
+    assert {*ALIASES, *TRANSFORMS, "rprop", "lbfgs", "partition", "MultiSteps", "sgdr_schedule"} <= set(
+        shared
+    )
+    for name, (mine, theirs) in shared.items():
+        if inspect.isclass(theirs):
+            assert getattr(mine, "_fields", None) == getattr(theirs, "_fields", None), name
+        if mine is not theirs and not issubclass(theirs if inspect.isclass(theirs) else object, tuple):
+            assert arguments(mine) == arguments(theirs), name
 
 
 def test_types_are_optax_s_and_unknown_keyword_arguments_are_ignored():

@@ -126,6 +126,7 @@ def spoil(gradients, steps, value):
     return gradients | {"dense": gradients["dense"] | {"bias": bias.at[jnp.asarray(steps), 1].set(value)}}
 
 
+@pytest.mark.covers("G15")
 @pytest.mark.parametrize("limit", [0, 2, 3, 10])
 def test_apply_if_finite_skips_counts_and_gives_up_as_optax_does(limit, x64):
     params = params_of("float64")
