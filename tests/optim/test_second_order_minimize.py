@@ -179,6 +179,25 @@ def test_it_evaluates_at_most_twice_as_often_as_scipy(method, problem):
     assert path.value[-1] <= theirs_value + 1e-8
 
 
+@pytest.mark.covers("O33", "O34", "O35")
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [("bfgs", "BFGS"), ("limited_memory_bfgs", "LBFGS"), ("nonlinear_cg", "NonlinearCG")],
+    ids=str,
+)
+def test_it_ends_where_optimistix_does_with_no_more_evaluations(ours, theirs, x64):
+    """A step of Optimistix is an evaluation, whether its search accepts it or not."""
+    optimistix = pytest.importorskip("optimistix")
+    problem = problems()["beale"]
+    mine = optim.minimize(problem.fn, problem.start, getattr(optim, ours)(), tolerance=1e-8)
+    other = optimistix.minimise(
+        lambda x, _: problem.fn(x), getattr(optimistix, theirs)(1e-9, 1e-9), problem.start, max_steps=5000
+    )
+    assert mine.message == "the tolerance is reached"
+    np.testing.assert_allclose(mine.params, other.value, atol=1e-7)
+    assert mine.evaluations <= other.stats["num_steps"]
+
+
 def fletcher_reeves_in_numpy(value_and_grad, x, steps, restart):
     """The rule with SciPy's own strong-Wolfe search; gives the number of evaluations and the last value."""
     value, grad = value_and_grad(x)
