@@ -260,8 +260,10 @@ def test_the_gradient_of_the_weights_is_taken_after_the_loop_and_not_in_it():
     loops = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
     assert len(loops) == 2
     for loop in loops:
-        carried = loop.outvars[: loop.params["num_carry"]]
-        assert {v.aval.shape for v in carried} <= {(2, 5)}
+        each_turn = loop.params["jaxpr"].jaxpr.outvars  # what is stacked has one axis less here
+        pairs = zip(loop.outvars, each_turn, strict=True)
+        carried = [v.aval.shape for v, one in pairs if v.aval.shape == one.aval.shape]
+        assert set(carried) == {(2, 5)}
 
 
 @pytest.mark.parametrize("kind", CELLS)
