@@ -20,10 +20,10 @@ from purenets.optim.base import (
     OptState,
     Params,
     Updates,
-    _dtype,
     check_trees,
     zeros_like,
 )
+from purenets.optim.checks import dtype_of
 from purenets.optim.combine import with_extra_args_support
 from purenets.optim.numerics import abs_sq, safe_increment
 from purenets.optim.trees import cast_like, without_keys
@@ -152,7 +152,7 @@ class MultiSteps:
         return GradientTransformationExtraArgs(self.init, self.update)
 
     def _nothing(self, x: Any) -> jax.Array:
-        whole = jnp.issubdtype(_dtype(x), jnp.complexfloating)
+        whole = jnp.issubdtype(dtype_of(x), jnp.complexfloating)
         return jnp.zeros_like(
             x, dtype=jnp.promote_types(self._dtype, jnp.complex64) if whole else self._dtype
         )

@@ -1,4 +1,4 @@
-"""What every transform is made of: the two types, one rule per leaf, and errors that name the leaf.
+"""What every transform is made of: the two types, and one rule per leaf.
 
 A *transform* is a pair ``init(params) -> state``, ``update(updates, state, params) -> (updates, state)``. The
 types are optax's own, so that ours and theirs stand in each other's chains; the states are optax's named
@@ -14,13 +14,11 @@ factory looks at their type, never at their value.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from jax.typing import ArrayLike, DTypeLike
 from optax import (  # type: ignore[import-untyped]
@@ -30,7 +28,18 @@ from optax import (  # type: ignore[import-untyped]
     MaskedNode,
 )
 
-from purenets.paths import path_of
+from purenets.optim.checks import (
+    aligned,
+    check_float,
+    check_leaves,
+    check_rate,
+    check_trees,
+    dtype_of,
+    is_none,
+    need_params,
+    nth_path,
+    shapes_differ,
+)
 
 __all__ = [
     "EmptyState",
@@ -80,79 +89,14 @@ def no_state(params: Params) -> EmptyState:
 
 def zeros_like(tree: Any, dtype: DTypeLike | None = None) -> Any:
     """Zeros in the shape of every leaf, strongly typed, in its own dtype or the given one."""
-    return jax.tree.map(lambda x: jnp.zeros_like(x, dtype=_dtype(x) if dtype is None else dtype), tree)
+    return jax.tree.map(lambda x: jnp.zeros_like(x, dtype=dtype_of(x) if dtype is None else dtype), tree)
 
 
 def full_like(tree: Any, value: ArrayLike, dtype: DTypeLike | None = None) -> Any:
     """One value in the shape of every leaf, strongly typed, in its own dtype or the given one."""
-    return jax.tree.map(lambda x: jnp.full_like(x, value, dtype=_dtype(x) if dtype is None else dtype), tree)
-
-
-def need_params(params: Params, who: str) -> None:
-    """Raise unless the parameters were given.
-
-    Raises:
-        ValueError: ``params`` is None.
-    """
-    if params is None:
-        raise ValueError(f"{who} needs the parameters: call update(gradients, state, params)")
-
-
-def check_rate(rate: Any, name: str = "learning_rate", *, bound: bool = False) -> None:
-    """Raise where a rate cannot be right, as far as that is known before anything runs.
-
-    A schedule is taken on trust, and a traced rate by its shape and dtype: its value is not known yet. Where
-    the rate is the ``bound`` of a step that something else chooses, infinity means that there is none.
-
-    Raises:
-        ValueError: a Python number that is negative or not finite, or anything that is not a real scalar.
-    """
-    if rate is None or callable(rate):
-        return
-    if isinstance(rate, bool | str | bytes):
-        raise ValueError(f"{name} must be a number or a schedule, got {rate!r}")
-    if isinstance(rate, int | float | np.number):
-        if not rate >= 0 or (math.isinf(rate) and not bound):
-            raise ValueError(
-                f"{name} must be finite and not negative, got {rate!r}; updates already point downhill, "
-                "and to climb negate the loss"
-            )
-        return
-    if jnp.shape(rate) != ():
-        raise ValueError(
-            f"{name} must be a scalar, got {_describe(rate)}; for several runs side by side vmap over "
-            "a function that builds the optimizer"
-        )
-    if not jnp.issubdtype(jnp.result_type(rate), jnp.number) or jnp.iscomplexobj(rate):
-        raise ValueError(f"{name} must be real, got {_describe(rate)}")
-
-
-def check_trees(updates: Updates, other: Any, name: str, who: str) -> None:
-    """Raise unless every leaf of the updates has a partner of its shape in ``other``; None fits any.
-
-    Args:
-        updates: the gradients, or what an earlier transform made of them.
-        other: the parameters, or a moment from the state.
-        name: what ``other`` is, for the message.
-        who: the transform, for the message.
-
-    Raises:
-        ValueError: with the path of the first leaf at fault.
-    """
-    leaves, treedef = jax.tree.flatten(updates, is_leaf=_is_none)
-    for at, (g, x) in enumerate(zip(leaves, _aligned(treedef, updates, other, name, who), strict=True)):
-        if g is not None and x is not None and jnp.shape(g) != jnp.shape(x):
-            raise ValueError(_shapes(who, _nth_path(updates, at), g, x, name))
-
-
-def check_leaves(updates: Updates, who: str, real: bool = False) -> None:
-    """Raise unless every leaf of the updates is floating point, and not complex where it must be real.
-
-    Raises:
-        ValueError: with the path of the first leaf at fault.
-    """
-    for path, leaf in jax.tree.leaves_with_path(updates):
-        _check_float(path_of(path), leaf, who, real)
+    return jax.tree.map(
+        lambda x: jnp.full_like(x, value, dtype=dtype_of(x) if dtype is None else dtype), tree
+    )
 
 
 def leafwise(
@@ -180,30 +124,30 @@ def leafwise(
             with the path of the leaf.
     """
     who = rule.__qualname__.partition(".")[0]
-    leaves, treedef = jax.tree.flatten(updates, is_leaf=_is_none)
+    leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     names = ["the state"] * (outputs - 1) + ["the parameters"] * (len(trees) - outputs + 1)
-    columns = [_aligned(treedef, updates, tree, name, who) for tree, name in zip(trees, names, strict=True)]
+    columns = [aligned(treedef, updates, tree, name, who) for tree, name in zip(trees, names, strict=True)]
     rows, traced = [], _traced_once(rule)
     for at, (g, *others) in enumerate(zip(leaves, *columns, strict=True)):
         if g is None:
             rows.append((None, *others[: outputs - 1]))
             continue
-        if not jnp.issubdtype(_dtype(g), jnp.floating) and (real or not jnp.iscomplexobj(g)):
-            _check_float(_nth_path(updates, at), g, who, real)
+        if not jnp.issubdtype(dtype_of(g), jnp.floating) and (real or not jnp.iscomplexobj(g)):
+            check_float(nth_path(updates, at), g, who, real)
         for x in others[outputs - 1 :]:
             if jnp.shape(x) != jnp.shape(g):
-                raise ValueError(_shapes(who, _nth_path(updates, at), g, x, "the parameters"))
-        g = g if hasattr(g, "dtype") else jnp.asarray(g, _dtype(g))
+                raise ValueError(shapes_differ(who, nth_path(updates, at), g, x, "the parameters"))
+        g = g if hasattr(g, "dtype") else jnp.asarray(g, dtype_of(g))
         try:
             out = traced(g, *others)
         except TypeError as error:
             if not others or all(jnp.shape(x) == jnp.shape(g) for x in jax.tree.leaves(others)):
                 raise
-            raise ValueError(_shapes(who, _nth_path(updates, at), g, others[0], names[0])) from error
+            raise ValueError(shapes_differ(who, nth_path(updates, at), g, others[0], names[0])) from error
         new, *states = out if outputs > 1 else (out,)
         if jnp.shape(new) != jnp.shape(g):
             raise ValueError(
-                _shapes(who, _nth_path(updates, at), g, others[0] if others else new, "the state")
+                shapes_differ(who, nth_path(updates, at), g, others[0] if others else new, "the state")
             )
         rows.append((new, *(_keep(s, x, g, who, updates, at) for s, x in zip(states, others, strict=False))))
     made = tuple(jax.tree.unflatten(treedef, [row[i] for row in rows]) for i in range(outputs))
@@ -278,62 +222,7 @@ def _keep(new: Any, old: Any, g: Any, who: str, updates: Any, at: int) -> Any:
 
     def keep(n: Any, o: Any) -> Any:
         if jnp.shape(n) != jnp.shape(o):
-            raise ValueError(_shapes(who, _nth_path(updates, at), g, o, "the state"))
-        return jnp.asarray(n).astype(_dtype(o))
+            raise ValueError(shapes_differ(who, nth_path(updates, at), g, o, "the state"))
+        return jnp.asarray(n).astype(dtype_of(o))
 
     return jax.tree.map(keep, new, old)
-
-
-def _aligned(treedef: Any, updates: Any, tree: Any, name: str, who: str) -> Sequence[Any]:
-    try:
-        return treedef.flatten_up_to(tree)
-    except ValueError as error:
-        ours, theirs = _paths(updates), _paths(tree)
-        extra = [p for p in ours if not any(q == p or q.startswith(p + "/") for q in theirs)]
-        missing = [q for q in theirs if not any(q == p or q.startswith(p + "/") for p in ours)]
-        where = (
-            f"{extra[0]!r} is a leaf of the updates only" if extra
-            else f"{missing[0]!r} is a leaf of {name} only" if missing
-            else f"the containers differ: {error}"
-        )  # fmt: skip
-        message = f"{who}: the updates and {name} are not the same tree: {where}"
-        raise ValueError(message + "; was the state made by init for these parameters?") from None
-
-
-def _check_float(path: str, g: Any, who: str, real: bool = False) -> None:
-    if jnp.iscomplexobj(g) and real:
-        raise ValueError(
-            f"{who}: {path!r} is {_describe(g)}, and the rule has no meaning for complex numbers"
-        )
-    if not jnp.issubdtype(_dtype(g), jnp.inexact):
-        raise ValueError(
-            f"{who}: {path!r} is {_describe(g)}, and only floating point leaves can be optimized; "
-            "keep counters and indices out of the parameters, or freeze them"
-        )
-
-
-def _shapes(who: str, path: str, g: Any, x: Any, name: str) -> str:
-    return f"{who}: {path!r} is {_describe(g)} in the updates and {_describe(x)} in {name}"
-
-
-def _dtype(x: Any) -> Any:
-    """The dtype of a leaf; a Python number is a float, as it is in Python's own arithmetic with one."""
-    if isinstance(x, int) and not isinstance(x, bool):
-        return jnp.result_type(float)
-    return getattr(x, "dtype", None) or jnp.result_type(x)
-
-
-def _describe(x: Any) -> str:
-    return ", ".join(f"{_dtype(leaf)}{list(jnp.shape(leaf))}" for leaf in jax.tree.leaves(x))
-
-
-def _is_none(x: Any) -> bool:
-    return x is None
-
-
-def _paths(tree: Any) -> list[str]:
-    return [path_of(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_none)[0]]
-
-
-def _nth_path(tree: Any, n: int) -> str:
-    return _paths(tree)[n]

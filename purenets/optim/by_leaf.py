@@ -34,8 +34,8 @@ __all__ = ["LARGE", "leaf_by_leaf", "update_params"]
 LARGE = 2**15
 """From how many entries on a leaf gets a call of its own.
 
-Smaller ones stay in the cache anyway, and a call keeps XLA from making one kernel of the end of the backward pass and the
-beginning of the update.
+Smaller ones stay in the cache anyway, and a call keeps XLA from making one kernel of the end of the backward pass and
+the beginning of the update.
 """
 
 

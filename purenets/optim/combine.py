@@ -25,10 +25,10 @@ from purenets.optim.base import (
     ScalarOrSchedule,
     Schedule,
     Updates,
-    _check_float,
     check_rate,
     no_state,
 )
+from purenets.optim.checks import check_float
 from purenets.optim.numerics import safe_increment
 from purenets.paths import path_of
 
@@ -213,7 +213,7 @@ def scale_by_learning_rate(
     ) -> tuple[Updates, OptState]:
         for path, leaf in jax.tree_util.tree_flatten_with_path(updates)[0]:
             if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
-                _check_float(path_of(path), leaf, "scale_by_learning_rate")
+                check_float(path_of(path), leaf, "scale_by_learning_rate")
         return inner.update(updates, state, params)
 
     return GradientTransformationExtraArgs(inner.init, update)

@@ -33,8 +33,8 @@ from purenets.optim.base import (
     Params,
     Schedule,
     Updates,
-    _dtype,
 )
+from purenets.optim.checks import dtype_of
 from purenets.optim.combine import with_extra_args_support
 from purenets.optim.numerics import safe_increment
 
@@ -69,7 +69,7 @@ class WrappedSchedule:
 
 def _real_dtype(tree: Any) -> Any:
     """The widest real floating point dtype of the leaves; the default one where there is none."""
-    dtypes = [_dtype(leaf) for leaf in jax.tree.leaves(tree)]
+    dtypes = [dtype_of(leaf) for leaf in jax.tree.leaves(tree)]
     dtypes = [jnp.finfo(dtype).dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.inexact)]
     return functools.reduce(jnp.promote_types, dtypes) if dtypes else jnp.result_type(float)
 

@@ -14,8 +14,8 @@ from purenets.optim.base import (
     GradientTransformationExtraArgs,
     Params,
     Updates,
-    _dtype,
 )
+from purenets.optim.checks import dtype_of
 from purenets.optim.combine import with_extra_args_support
 from purenets.optim.schedules import _check_known
 from purenets.optim.trees import select, without_keys
@@ -63,10 +63,10 @@ def lookahead(
         sync = state.steps_since_sync == sync_period - 1
 
         def slow_update(fast: Any, u: Any, slow: Any) -> Any:
-            return jnp.where(sync, slow_step_size * (fast + u - slow), 0).astype(_dtype(u))
+            return jnp.where(sync, slow_step_size * (fast + u - slow), 0).astype(dtype_of(u))
 
         def fast_update(fast: Any, u: Any, slow: Any) -> Any:
-            return jnp.where(sync, u - (1 - slow_step_size) * (fast + u - slow), u).astype(_dtype(u))
+            return jnp.where(sync, u - (1 - slow_step_size) * (fast + u - slow), u).astype(dtype_of(u))
 
         if reset_state:
             bare, with_keys = without_keys(fast_state)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from purenets.optim.base import _dtype
+from purenets.optim.checks import dtype_of
 from purenets.optim.numerics import abs_sq
 
 __all__ = [
@@ -32,7 +32,9 @@ __all__ = [
 
 def cast_like(tree: Any, like: Any) -> Any:
     """The tree in the dtypes of another of its structure, so that both may be branches of one ``cond``."""
-    return jax.tree.map(lambda x, y: x if _dtype(x) == _dtype(y) else jnp.asarray(x, _dtype(y)), tree, like)
+    return jax.tree.map(
+        lambda x, y: x if dtype_of(x) == dtype_of(y) else jnp.asarray(x, dtype_of(y)), tree, like
+    )
 
 
 def without_keys(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -56,17 +58,18 @@ def without_keys(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
 
 def select(condition: Any, yes: Any, no: Any) -> Any:
     """``jnp.where`` of whole trees without keys, in the dtypes of the second."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b).astype(_dtype(b)), yes, no)
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b).astype(dtype_of(b)), yes, no)
 
 
 def _is_key(x: Any) -> bool:
-    return jnp.issubdtype(_dtype(x), jax.dtypes.prng_key)
+    return jnp.issubdtype(dtype_of(x), jax.dtypes.prng_key)
 
 
 def copied(tree: Any) -> Any:
     """The tree in new memory, so that it may be donated together with the old one; shapes stay shapes."""
     return jax.tree.map(
-        lambda x: x if isinstance(x, jax.ShapeDtypeStruct) else jnp.array(x, dtype=_dtype(x), copy=True), tree
+        lambda x: x if isinstance(x, jax.ShapeDtypeStruct) else jnp.array(x, dtype=dtype_of(x), copy=True),
+        tree,
     )
 
 
@@ -117,7 +120,7 @@ def lowest_dtype(tree: Any) -> Any:
 
     A scalar of it times a leaf never widens the leaf.
     """
-    dtypes = [_dtype(leaf) for leaf in jax.tree.leaves(tree)]
+    dtypes = [dtype_of(leaf) for leaf in jax.tree.leaves(tree)]
     dtypes = [jnp.finfo(dtype).dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.inexact)]
     return functools.reduce(_narrower, dtypes) if dtypes else jnp.result_type(float)
 

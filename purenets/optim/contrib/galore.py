@@ -24,10 +24,9 @@ from purenets.optim.base import (
     Scalar,
     ScalarOrSchedule,
     Updates,
-    _aligned,
-    _nth_path,
     check_leaves,
 )
+from purenets.optim.checks import aligned, nth_path
 from purenets.optim.combine import chain, scale_by_learning_rate, with_extra_args_support
 from purenets.optim.contrib.matrices import as_matrices, fans
 from purenets.optim.decay import add_decayed_weights
@@ -132,7 +131,7 @@ def scale_by_galore(
         del params
         check_leaves(updates, "scale_by_galore")
         leaves, treedef = _flat(updates)
-        before = _aligned(treedef, updates, state.projector, "the state", "scale_by_galore")
+        before = aligned(treedef, updates, state.projector, "the state", "scale_by_galore")
         numbers = numbers_of(updates)
         due = state.count % update_proj_gap == 0
         projectors, projected = [], []
@@ -140,7 +139,7 @@ def scale_by_galore(
             if d is not None:
                 if shapes_of(g, d)[0] != p.shape:
                     raise ValueError(
-                        f"scale_by_galore: {_nth_path(updates, at)!r} is {list(g.shape)} in the updates, and "
+                        f"scale_by_galore: {nth_path(updates, at)!r} is {list(g.shape)} in the updates, and "
                         f"its projector in the state {list(p.shape)}; was the state made by init for these "
                         "parameters?"
                     )
