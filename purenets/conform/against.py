@@ -1,7 +1,7 @@
 """A subject against its reference on the same gradients: the one comparison that all levels share.
 
-The reference is run once more on gradients, and numbers, moved by one unit in the last place, which measures
-how well anybody can be asked to agree (see :mod:`purenets.conform.compare`). What the reference gave is kept
+The reference is run once more on gradients, parameters and numbers moved by one unit in the last place, which
+measures how well anybody can be asked to agree (see :mod:`purenets.conform.compare`). What the reference gave is kept
 for the next subject that is compared with it.
 """
 
@@ -59,7 +59,7 @@ def forget() -> None:
 
 def kept(reference: Subject, key: Any, make: Callable[[], Any]) -> Any:
     """What ``make`` makes of the reference, made once; the key says all that it depends on beside."""
-    key = (id(reference.factory), str(reference.held), key)
+    key = (id(reference.factory), reference.name, str(reference.held), key)
     if key not in _kept:
         # The subject is kept too, so that its id is not used again.
         _kept[key] = (reference, make())
@@ -98,7 +98,7 @@ def _with_moved(reference: Subject, case: Case) -> Expected:
     which = [w + copy * sequences for w in case.which for copy in range(COPIES)]
     jumps = None if case.jumps is None else [j for j in case.jumps for _ in range(COPIES)]
     moved = jax.tree.map(lambda g: np.concatenate([jitter(g, rng) for _ in range(COPIES)]), case.grads)
-    again = jax.tree.map(lambda p: np.concatenate([p] * COPIES), case.params)
+    again = jax.tree.map(lambda p: np.concatenate([jitter(p, rng) for _ in range(COPIES)]), case.params)
     n = len(case.rows)
     if apart:
         base = _run(reference, case)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from purenets.conform import (
@@ -26,11 +27,15 @@ from purenets.conform.references import resolve
 from purenets.conform.report import LEVELS, NonConformance, Note, Question, Report, Row, ask
 from purenets.conform.subject import Subject
 from purenets.conform.traits import Measured, declared
+from purenets.conform.widened import Widened, narrow
 
 __all__ = ["check_optimizer"]
 
 ORDER = ("L0", "L1", "L3", "L4", "L2", "L5", "L6")
 """What is cheap, and finds most, first; it matters only with ``stop``."""
+
+ROUNDED = ("L2", "L3", "L4", "L5")
+"""Levels whose failures may be the rounding of scalars."""
 
 
 def check_optimizer(
@@ -70,6 +75,7 @@ def check_optimizer(
     if unknown := set(levels) - set(LEVELS):
         raise ValueError(f"there is no level {sorted(unknown)}; there are {list(LEVELS)}")
     subject, against = _sides(factory, reference, dict(settings or {}))
+    rounding = _Rounding(subject, against)
     found: dict[str, bool | None] = {}
     wanted = declared(traits)
     excuses = dict(allow) if isinstance(allow, Mapping) else dict.fromkeys(allow, "allowed")
@@ -80,6 +86,8 @@ def check_optimizer(
         try:
             for check, question in asked:
                 row = ask(level, check, question, theirs.get(check))
+                if row.status == "fail" and level in ROUNDED:
+                    row = rounding.excuse(row, wanted)
                 if row.status == "fail" and check in excuses:
                     row = Row(level, check, "note", f"{excuses[check]}: {row.detail}", row.seconds)
                 rows.append(row)
@@ -104,6 +112,37 @@ def _sides(factory: Any, reference: Any, settings: dict[str, Any]) -> tuple[Subj
     subject = Subject(factory, settings, like=against)
     trajectory.shared_settings(subject, against)
     return subject, against
+
+
+class _Rounding:
+    """Asks a question again with the scalars of both sides in float64, where either has them in float32."""
+
+    def __init__(self, subject: Subject, reference: Subject | None) -> None:
+        self.subject, self.reference = subject, reference
+        self._again: dict[str, dict[str, Question]] = {}
+
+    @cached_property
+    def _asked(self) -> bool:
+        sides = [side for side in (self.subject, self.reference) if side is not None]
+        return self._arrays or any(map(narrow, sides))
+
+    @cached_property
+    def _arrays(self) -> bool:
+        return self.reference is not None and narrow(self.reference, arrays=True)
+
+    def excuse(self, row: Row, wanted: Mapping[str, Any]) -> Row:
+        """The row of a failure; or a note, where nothing fails without that rounding."""
+        if not self._asked:
+            return row
+        if row.level not in self._again:
+            reference = None if self.reference is None else Widened(self.reference, self._arrays)
+            asked = _questions(row.level, Widened(self.subject, self._arrays), reference, wanted, {})
+            self._again[row.level] = dict(asked)
+        question = self._again[row.level].get(row.check)
+        if question is None or ask(row.level, row.check, question).status != "pass":
+            return row
+        detail = f"in float64, but for scalars that are computed in float32: {row.detail}"
+        return Row(row.level, row.check, "note", detail, row.seconds)
 
 
 def _raising(error: Exception) -> Question:

@@ -19,7 +19,9 @@ from purenets.conform.fields import named_leaves
 from purenets.conform.subject import Subject, Transform
 from purenets.paths import path_of
 
-__all__ = ["Run", "fast_jit", "run", "take", "traceable"]
+__all__ = ["Run", "counts_updates", "fast_jit", "run", "take", "traceable"]
+
+COUNTED = 500
 
 
 class Run(NamedTuple):
@@ -162,6 +164,27 @@ def _jumped(state: Any, jump: Any) -> Any:
         return jnp.where(x > top - jump, top, x + jump.astype(x.dtype))
 
     return jax.tree.map(move, state)
+
+
+def counts_updates(subject: Subject, settings: Mapping[str, Any]) -> dict[str, bool]:
+    """For each integer scalar of the state whether it goes up by one at each update, for as long as we look.
+
+    One that starts again, such as the place in a cycle, has no meaning beyond its largest value.
+    """
+    tx = subject.build(settings)
+    params = {"w": jnp.ones((2, 3))}
+    whole = lambda state: {
+        path_of(path): jnp.asarray(x)
+        for path, x in jax.tree_util.tree_flatten_with_path(state)[0]
+        if jnp.ndim(x) == 0 and jnp.issubdtype(jnp.result_type(x), jnp.signedinteger)
+    }
+
+    def body(state: Any, _: None) -> Any:
+        state = subject.step(tx, params, state, params)[1]
+        return state, whole(state)
+
+    seen = fast_jit(lambda: jax.lax.scan(body, tx.init(params), length=COUNTED)[1])()
+    return {path: bool((np.diff(x) == 1).all()) for path, x in seen.items()}
 
 
 def _loop(

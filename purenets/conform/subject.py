@@ -257,6 +257,19 @@ class Subject:
         raw = lambda x: x.dtype == jnp.uint32 and x.shape == (2,)
         return any(raw(x) or jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in jax.tree.leaves(state))
 
+    def keeps(self, dtype: str, scalars: bool = False) -> set[str]:
+        """The dtypes of the state's arrays, of its scalars too, that are floats, for parameters of this dtype."""
+        with jax.enable_x64(dtype == "float64"):
+            tx = self.build()
+            if tx.numpy:
+                return set()
+            state = jax.eval_shape(tx.init, {"w": jax.ShapeDtypeStruct((2, 3), dtype)})
+        return {
+            str(x.dtype)
+            for x in jax.tree.leaves(state)
+            if (scalars or x.shape) and jnp.issubdtype(x.dtype, jnp.floating)
+        }
+
     def takes(self, shape: tuple[int, ...]) -> bool:
         """Whether a parameter may have this shape."""
         if shape not in self._taken:

@@ -176,7 +176,7 @@ class Measured:
                     raise Skip("no optimizer but a part of one, so no direction to expect")
                 if np.sum(u[0] * grads[path][0]) > 0:
                     return f"the first update of {path} goes with its gradient and not against it"
-            if name == "answers_at_once":
+            if name == "answers_at_once" and u.any():
                 others = (self.updates(which)[path][STEPS - 2] for which in ("late up", "late down"))
                 waits = not any(x[STEPS - 2].any() for x in base.values())
                 if not waits and all(np.array_equal(other, u[STEPS - 2]) for other in others):

@@ -37,6 +37,7 @@ BROKEN = [
     ("one_slope", sgd(rule=lambda g, v, rate: (-rate * g.astype(jnp.float32), v)), "something is rounded"),
     ("shapes_alike", rule(lambda g: 0.5 if g.ndim == 5 else 1.0), r"one of shape [2, 1, 2, 1, 3] has others"),
     ("shapes_alike", rule(lambda g: 0.5 if g.ndim > 1 and 1 in g.shape else 1.0), "[1, 4], [4, 1]"),
+    ("shapes_alike", rule(lambda g: (jnp.arange(g.size) < (g.size // 128 or 1) * 128).reshape(g.shape)), "[70, 70]"),
     ("precision_changes_little", rule(lambda g: 0.5 if g.dtype == jnp.float16 else 1.0), "float16: the updates of"),
     ("precision_changes_little", rule(lambda g: 0.5 if g.dtype == jnp.float32 else 1.0), "float32: the updates of"),
     ("settles", sgd(after=late), "the updates jump by"),
@@ -53,6 +54,10 @@ def test_a_law_of_regularity_finds_what_breaks_it(name, factory, message):
 
 def test_a_rule_for_matrices_alone_is_no_irregularity():
     assert law("shapes_alike", rule(lambda g: 0.5 if g.ndim == 2 else 1.0)) is None
+
+
+def test_a_frozen_leaf_is_no_irregularity():
+    assert law("own_leaf", rule(lambda g: 0.0 if g.ndim == 1 else 1.0)) is None
 
 
 def test_jumps_at_one_short_distance_are_a_refresh_and_no_defect():

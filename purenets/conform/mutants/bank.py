@@ -150,6 +150,8 @@ BOOKKEEPING = [
 ]  # fmt: skip
 
 SOMETIMES = [
+    ("sgd", "the last numbers of a long leaf stay", "(-rate * s)",
+     "(-rate * s * (jnp.arange(s.size).reshape(s.shape) < (s.size // 128 or 1) * 128))"),
     ("adam", "correction ends after a thousand steps", "m_hat = m / (1 - b1**count)",
      "m_hat = jnp.where(count > 1000, m * 1.0001, m / (1 - b1**count))"),
     ("adam", "second correction ends after a thousand steps", "v_hat = v / (1 - b2**count)",
