@@ -180,7 +180,7 @@ def test_monomials_multiply_with_the_inputs_and_a_network_does_not(tmp_path):
 
 
 @pytest.mark.covers("X56", "M37", "M38", "I18")
-def test_stacks_of_sigmoids_are_trained_from_machines_and_from_weights_as_drawn(tmp_path, compile_quickly):
+def test_stacks_of_sigmoids_are_trained_from_machines_and_from_weights_as_drawn(tmp_path):
     flags = "--depths 1 3 --width 48 --epochs 15 --pretraining-epochs 6 --seeds 2"
     with jax.debug_key_reuse(False):  # as above
         report = small("rbm_pretraining", tmp_path, flags)

@@ -7,7 +7,7 @@ from experiments import half_precision
 from tests.experiments.test_first import run
 
 
-def test_training_in_16_bits_goes_on_after_overflows(tmp_path, compile_quickly):
+def test_training_in_16_bits_goes_on_after_overflows(tmp_path):
     flags = [
         "--text",
         "default",

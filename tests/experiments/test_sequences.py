@@ -158,7 +158,7 @@ def test_linear_attention_costs_the_length_and_softmax_attention_its_square(tmp_
 
 
 @pytest.mark.covers("X51")
-def test_without_positions_exchanged_tokens_are_exchanged_vectors(tmp_path, compile_quickly):
+def test_without_positions_exchanged_tokens_are_exchanged_vectors(tmp_path):
     flags = ["--steps", "5", "--seeds", "1", "--dim", "8", "--length", "6", "--batch-size", "8"]
     report = run("positional_encoding", tmp_path, *flags)
     assert report["numbers"]["difference of exchanged tokens, without"] < 1e-5
@@ -182,7 +182,7 @@ def test_verdicts_on_attention_follow_from_the_numbers(decided, expected):
 
 @pytest.mark.covers("X49", "M59")
 def test_the_depth_of_a_recurrent_network_grows_with_the_length_and_that_of_attention_does_not(
-    tmp_path, compile_quickly
+    tmp_path,
 ):
     flags = ["--steps", "5", "--seeds", "1", "--dim", "8", "--length", "6", "--batch-size", "8"]
     flags += ["--lengths", "32", "64", "--timed-batch", "2", "--repeats", "1"]

@@ -25,7 +25,7 @@ needs_data = pytest.mark.skipif("PURENETS_DATA" not in os.environ, reason="PUREN
 
 @needs_data
 @pytest.mark.covers("M39", "M40")
-def test_a_convolutional_network_reads_98_percent_of_held_out_digits(tmp_path):
+def test_a_convolutional_network_reads_98_percent_of_held_out_digits(tmp_path, compile_fully):
     report = run("mnist_cnn", tmp_path, "--epochs", "6")
     assert report["numbers"]["training digits"] == 8000
     assert report["numbers"]["held-out digits"] == 2000
@@ -54,7 +54,7 @@ def test_both_scales_on_pictures_run_and_a_part_of_them_decides_nothing(tmp_path
 
 
 @pytest.mark.covers("X02", "X03")
-def test_small_weights_shrink_a_signal_as_linear_layers_would_and_xavier_keeps_it(tmp_path, compile_quickly):
+def test_small_weights_shrink_a_signal_as_linear_layers_would_and_xavier_keeps_it(tmp_path):
     flags = ["--depths", "6", "--epochs", "1", "--width", "2", "--seeds", "2", "--units", "400"]
     report = run("init_depth", tmp_path, *flags)
     # Each layer of so small signals is linear: 0.01 times the root of its inputs.
@@ -66,7 +66,7 @@ def test_small_weights_shrink_a_signal_as_linear_layers_would_and_xavier_keeps_i
 
 @needs_data
 @pytest.mark.covers("X69", "M46")
-def test_the_first_gradient_fades_in_plain_stacks_and_grows_in_residual_ones(tmp_path, compile_quickly):
+def test_the_first_gradient_fades_in_plain_stacks_and_grows_in_residual_ones(tmp_path):
     sizes = [
         "--depths",
         "8",
@@ -90,7 +90,7 @@ def test_the_first_gradient_fades_in_plain_stacks_and_grows_in_residual_ones(tmp
 
 
 @pytest.mark.covers("X13")
-def test_shortcuts_train_and_few_digits_decide_nothing(tmp_path, compile_quickly):
+def test_shortcuts_train_and_few_digits_decide_nothing(tmp_path):
     sizes = ["--depth", "8", "--width", "2", "--examples", "128", "--epochs", "1", "--seeds", "2"]
     names = ["identity", "gated shortcut", "dropout"]
     report = run("resnet_shortcuts", tmp_path, *sizes, "--shortcuts", *names)
@@ -111,7 +111,7 @@ def test_under_batch_norm_no_step_of_the_weights_is_too_large(tmp_path):
 
 @needs_data
 @pytest.mark.covers("X15", "X16", "N10", "N11", "N13")
-def test_dropout_silences_hidden_units(tmp_path, compile_quickly):
+def test_dropout_silences_hidden_units(tmp_path):
     small = ["--examples", "200", "--units", "32", "--epochs", "3", "--seeds", "2", "--encoder-epochs", "25"]
     report = run("dropout", tmp_path, *small, "--draws", "2")
     numbers = report["numbers"]
@@ -123,7 +123,7 @@ def test_dropout_silences_hidden_units(tmp_path, compile_quickly):
 
 @needs_data
 @pytest.mark.covers("X29", "T08", "T09")
-def test_changed_copies_narrow_the_gap(tmp_path, compile_quickly):
+def test_changed_copies_narrow_the_gap(tmp_path):
     report = run(
         "augmentation", tmp_path, "--examples", "200", "--epochs", "40", "--units", "64", "--seeds", "2"
     )
@@ -182,7 +182,7 @@ def test_trained_weights_are_more_like_edges_than_untrained_ones(tmp_path):
 
 
 @pytest.mark.covers("X17", "X18")
-def test_planes_through_trained_twins_are_drawn_and_judged(tmp_path, compile_quickly):
+def test_planes_through_trained_twins_are_drawn_and_judged(tmp_path):
     small = ["--depths", "8", "--width", "2", "--epochs", "1", "--seeds", "1", "--points", "5"]
     report = run("loss_landscape", tmp_path, *small)
     rough = [report["numbers"][f"roughness, {name}, by depth [8]"] for name in loss_landscape.JOINS]

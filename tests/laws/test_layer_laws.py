@@ -17,14 +17,6 @@ every = pytest.mark.parametrize("case", CASES, ids=str)
 MODES = (True, False)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compile_quickly():
-    """The laws are about this library, not about XLA's optimiser, whose time would be most of theirs."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def key():
     """A new object each time: a key may be used up only once."""
     return jax.random.key(7)
