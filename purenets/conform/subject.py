@@ -264,11 +264,8 @@ class Subject:
             if tx.numpy:
                 return set()
             state = jax.eval_shape(tx.init, {"w": jax.ShapeDtypeStruct((2, 3), dtype)})
-        return {
-            str(x.dtype)
-            for x in jax.tree.leaves(state)
-            if (scalars or x.shape) and jnp.issubdtype(x.dtype, jnp.floating)
-        }
+        leaves = [x for x in jax.tree.leaves(state) if scalars or x.shape]
+        return {str(x.dtype) for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)}
 
     def takes(self, shape: tuple[int, ...]) -> bool:
         """Whether a parameter may have this shape."""

@@ -84,10 +84,13 @@ class _Around:
         rng = np.random.default_rng(43)
         draw = lambda: [jnp.asarray(rng.standard_normal(3)) for _ in range(MANY)]
         grads, params = [draw() for _ in range(2)], [draw() for _ in range(2)]
-        named = lambda trees: [{f"{(i * 5) % MANY:02d}": x for i, x in enumerate(tree)} for tree in trees]
+        # All of one shape, and of one last name: only the whole path tells them apart.
+        named = lambda trees: [
+            {f"{(i * 5) % MANY:02d}": {"w": x} for i, x in enumerate(tree)} for tree in trees
+        ]
         ours = eager(self.subject, grads, params)
         theirs = eager(self.subject, named(grads), named(params))
-        same = [[u[f"{(i * 5) % MANY:02d}"] for i in range(MANY)] for u in theirs]
+        same = [[u[f"{(i * 5) % MANY:02d}"]["w"] for i in range(MANY)] for u in theirs]
         agree(f"{MANY} leaves in a list, and in a dict in another order", ours, same)
 
     def empty(self) -> None:

@@ -71,7 +71,14 @@ def test_a_sample_of_the_public_bugs_is_found():
 
 def test_laws_alone_find_some_of_what_is_wrong():
     rate = kill_rate(
-        names=["sgd: steps uphill", "adam: count in eight bits", "sm3: no scalars"], referenced=False
+        names=[
+            "sgd: steps uphill",
+            "adam: count in eight bits",
+            "sm3: no scalars",
+            "sgd: the last numbers of a long leaf stay",
+            "sgd: leaves of one last name share their momentum",
+        ],
+        referenced=False,
     )
     assert rate.rate == 1
 

@@ -225,6 +225,8 @@ PROTOCOL = [
     ("sgd", "writes into the gradients", "trace = each(lambda v, g: mu * v + g, old.trace, grads)",
      "trace = each(lambda v, g: g.__imul__(1.5) + mu * v if hasattr(g, 'flags') and g.ndim else mu * v + g, old.trace, grads)"),
     ("sgd", "drops an entry of the gradients", "old, counted = state\n", "old, counted = state; grads.pop('gain', None) if isinstance(grads, dict) else None\n"),
+    ("sgd", "leaves of one last name share their momentum", "trace = each(lambda v, g: mu * v + g, old.trace, grads)",
+     "from jax.tree_util import tree_map_with_path as at; seen = {}; trace = at(lambda k, v, g: seen.setdefault(f'{k[-1:]}{g.shape}', mu * v + g), old.trace, grads)"),
     ("sgd", "leaves in one dtype", "(-rate * s).astype(g.dtype)", "(-rate * s).astype(jnp.float64 if s.dtype == jnp.float32 else s.dtype) + jnp.zeros((), jnp.float32)"),
     ("sgd", "momentum shared between instances", "trace = each(lambda v, g: mu * v + g, old.trace, grads)",
      "memory = vars(init).setdefault('memory', [old.trace]); trace = each(lambda v, g: mu * v + g, memory[-1], grads); memory.append(trace)"),
