@@ -7,11 +7,14 @@ for the next subject that is compared with it.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from purenets.conform.compare import Divergence, first_divergence, jitter, noise_of, pooled, tolerance_for
@@ -22,6 +25,8 @@ from purenets.conform.subject import Subject
 __all__ = ["Case", "compare_runs", "forget", "kept"]
 
 COPIES = 2
+PRODUCTS = re.compile(r"\b(dot_general|svd|eigh|geqrf|cholesky|triangular_solve)\[")
+"""Primitives that mix the entries of a matrix, as a program is printed."""
 KEPT = 80
 
 
@@ -179,8 +184,9 @@ def compare_runs(
 
     def part(what: str, a: np.ndarray, b: np.ndarray, noise: np.ndarray) -> Divergence | None:
         noise = noise if unasked is None else np.where(unasked(a, b), np.inf, noise)
-        return first_divergence(what, a, b, noise, relative)
+        return first_divergence(what, a, b, noise, relative, products=products)
 
+    products = any(kept(one, "products", partial(_has_products, one)) for one in (subject, reference))
     found = [part(path, ours.updates[path], b, expected.noise[path]) for path, b in theirs.updates.items()]
     for name in theirs.fields.keys() & ours.fields.keys():
         a, b = ours.fields[name], theirs.fields[name]
@@ -195,6 +201,17 @@ def compare_runs(
     if theirs.updates and not any(np.isfinite(x).any() for x in theirs.updates.values() if x.size):
         raise Note("the reference gives no finite number here")
     return None
+
+
+def _has_products(subject: Subject) -> bool:
+    """Whether a step multiplies or decomposes matrices."""
+    tree = {"w": jnp.ones((3, 2))}
+    try:
+        tx = subject.build()
+        program = "" if tx.numpy else str(jax.make_jaxpr(lambda p: subject.step(tx, p, tx.init(p), p))(tree))
+    except Exception:  # what cannot be traced is compared entry by entry
+        return False
+    return PRODUCTS.search(program) is not None
 
 
 def _narrowest(fields: Mapping[str, np.ndarray], dtype: Any) -> Any:

@@ -120,16 +120,28 @@ def _remembered(x: np.ndarray) -> np.ndarray:
 
 
 def first_divergence(
-    what: str, ours: np.ndarray, theirs: np.ndarray, noise: np.ndarray | None, relative: float
+    what: str,
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    noise: np.ndarray | None,
+    relative: float,
+    *,
+    products: bool = False,
 ) -> Divergence | None:
-    """The earliest step at which two runs ``[rows, steps, ...]`` differ beyond tolerance, or None."""
+    """The earliest step at which two runs ``[rows, steps, ...]`` differ beyond tolerance, or None.
+
+    An entry is rounded on its own scale; in ``products`` of matrices on that of its leaf (Higham 2002, section 3.5).
+    """
     if ours.size == 0:
         return None
     with np.errstate(invalid="ignore", over="ignore"):
         a, b = ours.astype(np.float64), theirs.astype(np.float64)
         # Where a looser tolerance is given, something on the way has the precision of float32.
         unit = np.finfo(np.float32 if relative > 1e-6 else _real(ours)).eps
-        allowed = relative * np.abs(b) + NOISE_FACTOR * unit * _remembered(b)
+        scale = _remembered(b)
+        if products and b.ndim > 2:
+            scale = np.broadcast_to(scale.max(axis=tuple(range(2, b.ndim)), keepdims=True), b.shape)
+        allowed = relative * np.abs(b) + NOISE_FACTOR * unit * scale
         allowed = allowed + (0.0 if noise is None else NOISE_FACTOR * noise)
         good = (np.abs(a - b) <= allowed) | (a == b) | (np.isnan(a) & np.isnan(b))
     if noise is not None:

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from purenets.conform import against
 from purenets.conform.compare import first_divergence, jitter, noise_of, pooled, tolerance_for
+from purenets.conform.subject import Subject
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -58,3 +60,29 @@ def test_tolerances_are_those_of_the_dtype_and_the_length():
     assert tolerance_for(np.float64, 160) == 1e-12
     assert tolerance_for(np.float64, 2400) == 1e-10
     assert tolerance_for(np.float32, 160) == 5e-5
+
+
+def test_what_products_of_matrices_round_is_judged_on_the_scale_of_the_leaf():
+    rng = np.random.default_rng(0)
+    left, right = np.linalg.qr(rng.normal(size=(40, 40)))[0], rng.normal(size=(40, 30)) * 1e3
+    right[:, 0] *= 1e-9
+    exact = (left.astype(np.longdouble) @ right.astype(np.longdouble)).astype(np.float64)[None, None]
+    # Another order of the same sums: a small entry is what is left of large ones.
+    turned = np.linalg.qr(rng.normal(size=(30, 30)))[0]
+    ours = ((left @ (right @ turned)) @ turned.T)[None, None]
+    assert first_divergence("w", ours, exact, None, 1e-12) is not None
+    assert first_divergence("w", ours, exact, None, 1e-12, products=True) is None
+    assert first_divergence("w", exact * (1 + 1e-10), exact, None, 1e-12, products=True) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "products"),
+    [
+        ("optax.contrib:galore", True),
+        ("optax.contrib:muon", True),
+        ("optax:adam", False),
+        ("optax:lamb", False),
+    ],
+)
+def test_rules_with_products_are_told_by_their_programs(name, products):
+    assert against._has_products(Subject(name)) is products
