@@ -7,14 +7,11 @@ for the next subject that is compared with it.
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from purenets.conform.compare import Divergence, first_divergence, jitter, noise_of, pooled, tolerance_for
@@ -25,8 +22,6 @@ from purenets.conform.subject import Subject
 __all__ = ["Case", "compare_runs", "forget", "kept"]
 
 COPIES = 2
-PRODUCTS = re.compile(r"\b(dot_general|svd|eigh|geqrf|cholesky|triangular_solve)\[")
-"""Primitives that mix the entries of a matrix, as a program is printed."""
 KEPT = 80
 
 
@@ -186,7 +181,7 @@ def compare_runs(
         noise = noise if unasked is None else np.where(unasked(a, b), np.inf, noise)
         return first_divergence(what, a, b, noise, relative, products=products)
 
-    products = any(kept(one, "products", partial(_has_products, one)) for one in (subject, reference))
+    products = subject.has_products or reference.has_products
     found = [part(path, ours.updates[path], b, expected.noise[path]) for path, b in theirs.updates.items()]
     for name in theirs.fields.keys() & ours.fields.keys():
         a, b = ours.fields[name], theirs.fields[name]
@@ -201,17 +196,6 @@ def compare_runs(
     if theirs.updates and not any(np.isfinite(x).any() for x in theirs.updates.values() if x.size):
         raise Note("the reference gives no finite number here")
     return None
-
-
-def _has_products(subject: Subject) -> bool:
-    """Whether a step multiplies or decomposes matrices."""
-    tree = {"w": jnp.ones((3, 2))}
-    try:
-        tx = subject.build()
-        program = "" if tx.numpy else str(jax.make_jaxpr(lambda p: subject.step(tx, p, tx.init(p), p))(tree))
-    except Exception:  # what cannot be traced is compared entry by entry
-        return False
-    return PRODUCTS.search(program) is not None
 
 
 def _narrowest(fields: Mapping[str, np.ndarray], dtype: Any) -> Any:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
 
 __all__ = ["Subject", "Transform", "guess", "is_rate", "load", "name_of"]
 
@@ -28,6 +30,9 @@ SYNONYMS = (
     ("weight_decay", "wd"),
 )
 """Names of one hyperparameter in different hands."""
+
+PRODUCTS = re.compile(r"\b(dot_general|svd|eigh|geqrf|cholesky|triangular_solve)\[")
+"""Primitives that mix the entries of a matrix, as a program is printed."""
 
 RATES = ("learning_rate", "lr", "step_size", "stepsize", "max_learning_rate", "eta", "alpha")
 
@@ -256,6 +261,19 @@ class Subject:
         state = () if tx.numpy else jax.eval_shape(tx.init, {"w": jnp.ones((2, 3))})
         raw = lambda x: x.dtype == jnp.uint32 and x.shape == (2,)
         return any(raw(x) or jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in jax.tree.leaves(state))
+
+    def program(self, params: Any) -> ClosedJaxpr | None:
+        """The first update of these parameters, by gradients equal to them; None if it cannot be traced."""
+        try:
+            tx = self.build()
+            return None if tx.numpy else jax.make_jaxpr(lambda p: self.step(tx, p, tx.init(p), p))(params)
+        except Exception:
+            return None
+
+    @cached_property
+    def has_products(self) -> bool:
+        """Whether an update multiplies or decomposes matrices."""
+        return PRODUCTS.search(str(self.program({"w": jnp.ones((3, 2))}))) is not None
 
     def keeps(self, dtype: str, scalars: bool = False) -> set[str]:
         """The dtypes of the state's arrays, of its scalars too, that are floats, for parameters of this dtype."""

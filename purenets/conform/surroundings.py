@@ -20,6 +20,7 @@ from purenets.conform.sequences import SMALL, sequence, shapes_for
 from purenets.conform.subject import Subject
 from purenets.conform.transforms import agree, eager, in_float64
 from purenets.paths import flatten
+from purenets.programs import programs_inside
 
 __all__ = ["callbacks", "questions"]
 
@@ -179,9 +180,7 @@ def _callback_in(jaxpr: Any) -> str:
     for equation in jaxpr.eqns:
         if "callback" in equation.primitive.name or equation.primitive.name in HOST:
             return str(equation.primitive.name)
-        for value in equation.params.values():
-            for inner in value if isinstance(value, (list, tuple)) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns") and (found := _callback_in(inner)):
-                    return found
+        for inner in programs_inside(equation):
+            if found := _callback_in(inner):
+                return found
     return ""

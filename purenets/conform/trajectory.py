@@ -194,16 +194,15 @@ class _Comparison:
             return self._long(JUMPS[:2])
 
     def _long(self, jumps: Sequence[int]) -> str | None:
-        with jax.enable_x64(True):
-            rows: list[dict[str, float]] = [{} for _ in jumps]
-            labels = ["defaults" if j == 0 else f"counters {j:,} updates on" for j in jumps]
-            which = [i % 3 for i in range(len(jumps))]
-            case = self.case(
-                "long", LONG_STEPS, "float64", which=which, rows=rows, labels=labels, static=self.shared,
-                jumps=list(jumps), concrete=True,
-            )  # fmt: skip
-            compare_runs(self.subject, self.reference, case)
-            return None if len(jumps) > 2 else "counters not moved: the two count differently"
+        rows: list[dict[str, float]] = [{} for _ in jumps]
+        labels = ["defaults" if j == 0 else f"counters {j:,} updates on" for j in jumps]
+        which = [i % 3 for i in range(len(jumps))]
+        case = self.case(
+            "long", LONG_STEPS, "float64", which=which, rows=rows, labels=labels, static=self.shared,
+            jumps=list(jumps), concrete=True,
+        )  # fmt: skip
+        compare_runs(self.subject, self.reference, case)
+        return None if len(jumps) > 2 else "counters not moved: the two count differently"
 
     def _same_counting(self) -> bool:
         """Whether moving integer counters on means the same to both sides."""

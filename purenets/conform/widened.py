@@ -22,6 +22,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from purenets.conform.subject import Subject, Transform
+from purenets.programs import programs_inside
 
 __all__ = ["Widened", "narrow"]
 
@@ -53,14 +54,11 @@ def narrow(subject: Subject, arrays: bool = False) -> bool:
     """Whether scalars, or arrays, of this optimizer are float32 where parameters and gradients are float64."""
     with jax.enable_x64(True):
         tree = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
-        try:
-            tx = subject.build()
-            if tx.numpy:
-                return False
-            closed = jax.make_jaxpr(lambda p: subject.step(tx, p, tx.init(p), p))(tree)
-        except Exception:  # what cannot be traced is not asked again
-            return False
-    return _has(closed.jaxpr, lambda v: _single(v) and (v.aval.shape != ()) == arrays)
+        program = subject.program(tree)
+    # What cannot be traced is not asked again.
+    return program is not None and _has(
+        program.jaxpr, lambda v: _single(v) and (v.aval.shape != ()) == arrays
+    )
 
 
 def _single(var: Any) -> bool:
@@ -160,7 +158,7 @@ class _Wide:
         variables = (*eqn.invars, *eqn.outvars)
         single = [v for v in variables if _single(v)]
         # A loop has programs of its own, which expect what they were traced with.
-        whole = not any(_programs(x) for x in eqn.params.values())
+        whole = not programs_inside(eqn)
         if eqn.primitive.name == "cond":
             branches = [partial(lambda b, *xs: self._evaluate(b, xs), b) for b in eqn.params["branches"]]
             return list(jax.lax.switch(given[0], branches, *given[1:]))
@@ -178,9 +176,3 @@ class _Wide:
             ]
         out = eqn.primitive.bind(*given, **eqn.primitive.get_bind_params(params))
         return list(out) if eqn.primitive.multiple_results else [out]
-
-
-def _programs(x: Any) -> bool:
-    """Whether a parameter of a primitive is a program, or holds some."""
-    inside = x if isinstance(x, tuple) else (x,)
-    return any(isinstance(y, (Jaxpr, ClosedJaxpr)) for y in inside)

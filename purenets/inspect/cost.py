@@ -17,7 +17,9 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["flops", "flops_by_scope", "programs_inside", "scope_of", "scopes_of"]
+from purenets.programs import programs_inside
+
+__all__ = ["flops", "flops_by_scope", "scope_of", "scopes_of"]
 
 _ARITHMETIC = frozenset(
     """add add_any sub mul div rem max min neg abs sign square integer_pow floor ceil round select_n clamp gt ge lt le
@@ -79,18 +81,6 @@ def scope_of(eqn: Any, outer: str) -> str:
     if eqn.primitive.name.startswith(("remat", "checkpoint")) and parts[:half] == parts[half:]:
         parts = parts[half:]  # the backward pass of ``jax.checkpoint`` has its place twice
     return "/".join([*([outer] if outer else []), *parts])
-
-
-def programs_inside(eqn: Any) -> list[Any]:
-    """The programs inside an equation. Of a custom derivative the function itself, not its rules."""
-    found = []
-    for value in eqn.params.values():
-        for one in value if isinstance(value, (tuple, list)) else (value,):
-            if hasattr(one, "jaxpr"):
-                found.append(one.jaxpr)
-            elif hasattr(one, "eqns"):
-                found.append(one)
-    return found
 
 
 def _of_equation(eqn: Any) -> int:

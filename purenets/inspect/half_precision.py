@@ -12,7 +12,8 @@ from typing import Any
 
 import jax
 
-from purenets.inspect.cost import programs_inside, scope_of
+from purenets.inspect.cost import scope_of
+from purenets.programs import programs_inside
 
 __all__ = ["half_precision_by_scope"]
 

@@ -25,12 +25,11 @@ from purenets.optim.base import (
     ScalarOrSchedule,
     Schedule,
     Updates,
+    check_leaves,
     check_rate,
     no_state,
 )
-from purenets.optim.checks import check_float
 from purenets.optim.numerics import safe_increment
-from purenets.paths import path_of
 
 __all__ = [
     "chain",
@@ -211,9 +210,7 @@ def scale_by_learning_rate(
     def update(
         updates: Updates, state: OptState, params: Params = None, **_: Any
     ) -> tuple[Updates, OptState]:
-        for path, leaf in jax.tree_util.tree_flatten_with_path(updates)[0]:
-            if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
-                check_float(path_of(path), leaf, "scale_by_learning_rate")
+        check_leaves(updates, "scale_by_learning_rate")
         return inner.update(updates, state, params)
 
     return GradientTransformationExtraArgs(inner.init, update)

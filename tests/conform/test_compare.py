@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from purenets.conform import against
 from purenets.conform.compare import first_divergence, jitter, noise_of, pooled, tolerance_for
 from purenets.conform.subject import Subject
 
@@ -85,4 +84,4 @@ def test_what_products_of_matrices_round_is_judged_on_the_scale_of_the_leaf():
     ],
 )
 def test_rules_with_products_are_told_by_their_programs(name, products):
-    assert against._has_products(Subject(name)) is products
+    assert Subject(name).has_products is products
