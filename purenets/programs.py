@@ -1,10 +1,14 @@
-"""Reading traced programs."""
+"""Reading traced programs, and tracing what is done again and again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["programs_inside"]
+import jax
+from jax.interpreters.partial_eval import DynamicJaxprTracer
+
+__all__ = ["programs_inside", "traced_once"]
 
 
 def programs_inside(eqn: Any) -> list[Any]:
@@ -17,3 +21,17 @@ def programs_inside(eqn: Any) -> list[Any]:
             elif hasattr(one, "eqns"):
                 found.append(one)
     return found
+
+
+def traced_once(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function; where ``jax.jit`` traces it, traced once for all arguments of the same shapes and dtypes.
+
+    What it computes stands in the program as if it had been traced every time, which for a rule that runs on many
+    leaves would be most of the tracing. Outside of ``jax.jit`` nothing is compiled.
+    """
+    traced = jax.jit(rule, inline=True)
+
+    def run(*args: Any) -> Any:
+        return (traced if type(args[0]) is DynamicJaxprTracer else rule)(*args)
+
+    return run

@@ -49,7 +49,8 @@ def first_average(
     """
     c1 = bias_of(b1, count)
     if not nesterov:
-        return lambda g, m: narrow(factor / c1, m) * m
+        whole = factor / c1
+        return lambda g, m: narrow(whole, m) * m
     past, now = factor * b1 / bias_of(b1, safe_increment(count)), factor * (1 - b1) / c1
     return lambda g, m: narrow(past, m) * m + narrow(now, m) * g
 
@@ -62,7 +63,13 @@ def corrected_step(
     root = jnp.sqrt(c2)
     top = first_average(b1, count, nesterov, root)
     inside, outside = eps_root * c2, eps * root
-    return lambda g, m, v: top(g, m) / (jnp.sqrt(v + narrow(inside, v)) + narrow(outside, v))
+    plain = isinstance(eps_root, float | int) and eps_root == 0
+
+    def step(g: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
+        under_root = v if plain else v + narrow(inside, v)
+        return top(g, m) / (jnp.sqrt(under_root) + narrow(outside, v))
+
+    return step
 
 
 def scale_by_adam(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from purenets.optim.base import Params, Scalar, Updates, check_trees
+from purenets.optim.checks import is_none
 
 __all__ = ["apply_updates", "incremental_update", "periodic_update"]
 
@@ -20,12 +24,15 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     {'w': Array(1.5, dtype=bfloat16)}
     """
     check_trees(updates, params, "the parameters", "apply_updates")
-    return jax.tree.map(
-        lambda p, u: p if p is None or u is None else jnp.asarray(p + u).astype(jnp.asarray(p).dtype),
-        params,
-        updates,
-        is_leaf=lambda x: x is None,
-    )
+
+    def moved(p: Any, u: Any) -> Any:
+        if p is None or u is None:
+            return p
+        if isinstance(p, jax.Array) and isinstance(u, jax.Array) and p.dtype == u.dtype:
+            return lax.add(p, u)
+        return jnp.asarray(p + u).astype(jnp.asarray(p).dtype)
+
+    return jax.tree.map(moved, params, updates, is_leaf=is_none)
 
 
 def incremental_update(new_tensors: Params, old_tensors: Params, step_size: Scalar) -> Params:
@@ -38,7 +45,7 @@ def incremental_update(new_tensors: Params, old_tensors: Params, step_size: Scal
         lambda new, old: None if new is None else step_size * new + (1 - step_size) * old,
         new_tensors,
         old_tensors,
-        is_leaf=lambda x: x is None,
+        is_leaf=is_none,
     )
 
 

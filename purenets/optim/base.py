@@ -19,7 +19,6 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import jaxpr_as_fun
 from jax.typing import ArrayLike, DTypeLike
 from optax import (  # type: ignore[import-untyped]
     EmptyState,
@@ -40,6 +39,7 @@ from purenets.optim.checks import (
     nth_path,
     shapes_differ,
 )
+from purenets.programs import traced_once
 
 __all__ = [
     "EmptyState",
@@ -127,7 +127,7 @@ def leafwise(
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     names = ["the state"] * (outputs - 1) + ["the parameters"] * (len(trees) - outputs + 1)
     columns = [aligned(treedef, updates, tree, name, who) for tree, name in zip(trees, names, strict=True)]
-    rows, traced = [], _traced_once(rule)
+    rows, traced = [], traced_once(rule)
     for at, (g, *others) in enumerate(zip(leaves, *columns, strict=True)):
         if g is None:
             rows.append((None, *others[: outputs - 1]))
@@ -152,29 +152,6 @@ def leafwise(
         rows.append((new, *(_keep(s, x, g, who, updates, at) for s, x in zip(states, others, strict=False))))
     made = tuple(jax.tree.unflatten(treedef, [row[i] for row in rows]) for i in range(outputs))
     return made if outputs > 1 else made[0]
-
-
-def _traced_once(rule: Callable[..., Any]) -> Callable[..., Any]:
-    """The rule; for the third and further leaves of the same shapes and dtypes the program of the second one.
-
-    To run a program is faster than to trace the rule once more, which for many leaves is most of the tracing.
-    """
-    programs: dict[Any, Any] = {}
-
-    def run(*args: Any) -> Any:
-        leaves, treedef = jax.tree.flatten(args)
-        if not all(isinstance(x, jax.Array) for x in leaves) or not isinstance(args[0], jax.core.Tracer):
-            return rule(*args)
-        key = treedef, *map(jax.typeof, leaves)
-        if key not in programs:
-            programs[key] = None
-            return rule(*args)
-        if programs[key] is None:
-            programs[key] = jax.make_jaxpr(rule, return_shape=True)(*args)
-        program, shape = programs[key]
-        return jax.tree.unflatten(jax.tree.structure(shape), jaxpr_as_fun(program)(*leaves))
-
-    return run
 
 
 def transform(
@@ -219,6 +196,8 @@ def from_rule(
 
 def _keep(new: Any, old: Any, g: Any, who: str, updates: Any, at: int) -> Any:
     """The new state in the dtype of the old one, whose shape it must have; lists of arrays one by one."""
+    if isinstance(new, jax.Array) and isinstance(old, jax.Array) and jax.typeof(new) == jax.typeof(old):
+        return new
 
     def keep(n: Any, o: Any) -> Any:
         if jnp.shape(n) != jnp.shape(o):

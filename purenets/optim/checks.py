@@ -89,8 +89,9 @@ def check_leaves(updates: Any, who: str, real: bool = False) -> None:
     Raises:
         ValueError: with the path of the first leaf at fault.
     """
-    for path, leaf in jax.tree.leaves_with_path(updates):
-        check_float(path_of(path), leaf, who, real)
+    for at, leaf in enumerate(jax.tree.leaves(updates, is_leaf=is_none)):
+        if leaf is not None and (real or not jnp.issubdtype(dtype_of(leaf), jnp.inexact)):
+            check_float(nth_path(updates, at), leaf, who, real)
 
 
 def check_float(path: str, g: Any, who: str, real: bool = False) -> None:

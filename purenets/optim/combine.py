@@ -14,6 +14,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.typing import ArrayLike
 from optax import ScaleByScheduleState  # type: ignore[import-untyped]
 
@@ -157,16 +159,25 @@ def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransforma
     return GradientTransformationExtraArgs(init, update)
 
 
-def _scaled(step_size: ArrayLike, update: Any) -> Any:
-    """The scaled update in its own dtype: a float32 rate must not widen a bfloat16 update."""
-    scaled, dtype = step_size * update, jnp.result_type(update)
-    floating = jnp.issubdtype(dtype, jnp.inexact)
-    return jnp.asarray(scaled, dtype) if floating and jnp.result_type(scaled) != dtype else scaled
+def _scaled(step_size: ArrayLike, updates: Updates) -> Updates:
+    """The scaled updates in their own dtypes: a float32 rate must not widen a bfloat16 update."""
+
+    def scaled(u: Any) -> Any:
+        dtype = u.dtype if isinstance(u, jax.Array) else jnp.result_type(u)
+        floating = jnp.issubdtype(dtype, jnp.inexact)
+        if floating and isinstance(u, jax.Array):
+            number = np.asarray(step_size, dtype) if isinstance(step_size, float | int) else step_size
+            if getattr(number, "dtype", None) == dtype:
+                return lax.mul(u, number)
+        new = step_size * u
+        return jnp.asarray(new, dtype) if floating and jnp.result_type(new) != dtype else new
+
+    return jax.tree.map(scaled, updates)
 
 
 def scale(step_size: ArrayLike) -> GradientTransformationExtraArgs:
     """Every update times one number, which may be traced."""
-    return _stateless(lambda updates, params: jax.tree.map(lambda u: _scaled(step_size, u), updates))
+    return _stateless(lambda updates, params: _scaled(step_size, updates))
 
 
 def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformationExtraArgs:
@@ -181,8 +192,7 @@ def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformationExtraArgs
     ) -> tuple[Updates, ScaleByScheduleState]:
         del params
         step_size = step_size_fn(state.count)
-        updates = jax.tree.map(lambda u: _scaled(step_size, u), updates)
-        return updates, ScaleByScheduleState(count=safe_increment(state.count))
+        return _scaled(step_size, updates), ScaleByScheduleState(count=safe_increment(state.count))
 
     return GradientTransformationExtraArgs(init, update)
 

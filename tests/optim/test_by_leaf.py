@@ -1,4 +1,4 @@
-"""Leaf by leaf: the numbers of an update and its application, in a program with a call for each large leaf."""
+"""Leaf by leaf: the numbers of an update and its application, in a program with calls for large leaves."""
 
 import re
 
@@ -57,10 +57,10 @@ def calls(program):
     """The large values that each call of a lowered program returns, and the number of called functions."""
     text = program.as_text()
     marked = [line for line in text.splitlines() if 'inlineable = "false"' in line]
-    assert all(" call @one_leaf" in line for line in marked)
+    assert all(" call @some_leaves" in line for line in marked)
     returned = [re.sub(r".*-> ", "", line) for line in marked]
     return [re.findall(r"tensor<(\w+)x\w+>", line) for line in returned], text.count(
-        "func.func private @one_leaf"
+        "func.func private @some_leaves"
     )
 
 
@@ -81,13 +81,31 @@ def test_three_updates_are_those_of_update_and_apply_updates(name):
 
 
 @pytest.mark.parametrize("name", ["momentum", "adamw", "nadam", "clipped"])
-def test_each_large_leaf_is_one_call_that_leaves_alike_share(name):
+def test_large_leaves_that_are_treated_alike_are_made_in_one_call(name):
     optimizer, params = OPTIMIZERS[name], tree(0)
     state = optimizer.init(params)
-    averages = 1 if name == "momentum" else 2
+    each = 2 if name == "momentum" else 3  # the param and its averages
     returned, functions = calls(jax.jit(by_leaf(optimizer)).lower(params, state, params))
-    assert sorted(returned) == sorted([["320x128"] * (1 + averages)] * 2 + [["128x300"] * (1 + averages)])
+    assert sorted(returned) == sorted([["320x128"] * each * 2, ["128x300"] * each])
     assert functions == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "expected"),
+    [
+        ("momentum", 200, [6, 6, 6, 6, 6, 4]),  # at most seven arrays in a call, two for each leaf
+        ("adamw", 200, [6, 6, 6, 6, 6, 6, 6, 6, 3]),  # three for each
+        ("momentum", 250, [4] * 8 + [2]),  # 3 * 250^2 numbers read for each leaf, and 460,000 in a call
+        ("momentum", 700, [2] * 17),  # more than that for one
+    ],
+)
+def test_a_call_makes_no_more_than_stays_in_order_and_in_the_cache(name, side, expected):
+    optimizer = OPTIMIZERS[name]
+    params = {f"{at:02}": jnp.zeros((side, side)) for at in range(17)}
+    program = jax.jit(by_leaf(optimizer)).lower(params, optimizer.init(params), params)
+    returned, functions = calls(program)
+    assert [len(shapes) for shapes in returned] == expected
+    assert functions == len(set(expected))
 
 
 def test_a_call_is_still_one_in_the_compiled_program_and_gets_what_it_writes_in_place():
@@ -96,7 +114,7 @@ def test_a_call_is_still_one_in_the_compiled_program_and_gets_what_it_writes_in_
         lambda params, state, grads: by_leaf(optimizer)(grads, state, params), donate_argnums=(0, 1)
     )
     text = step.lower(params, optimizer.init(params), tree(1)).compile().as_text()
-    assert len(re.findall(r" call\(.*to_apply=%one_leaf", text)) == 3
+    assert len(re.findall(r" call\(.*to_apply=%some_leaves", text)) == 2
     assert not re.search(r"f32\[(320,128|128,300)\]\S* copy\(", text)
 
 
@@ -104,7 +122,7 @@ def test_a_norm_of_all_gradients_is_ahead_of_the_calls_and_nothing_large_is_made
     optimizer, params = OPTIMIZERS["clipped"], tree(0)
     program = jax.jit(by_leaf(optimizer)).lower(params, optimizer.init(params), params).as_text()
     main = program[: program.index("func.func private")]
-    before = main[: main.index("call @one_leaf")]
+    before = main[: main.index("call @some_leaves")]
     made = set(re.findall(r"stablehlo\.(\w+) .*-> tensor<320x128x", before)) | set(
         re.findall(r"stablehlo\.(\w+) .* : tensor<320x128x\w+>$", before, re.MULTILINE)
     )
@@ -121,7 +139,7 @@ def test_what_is_jitted_inside_is_cut_as_if_it_were_not():
     optimizer, params = OPTIMIZERS["adamw"], tree(0)
     jitted = optimizer._replace(update=jax.jit(optimizer.update))
     returned, functions = calls(jax.jit(by_leaf(jitted)).lower(params, optimizer.init(params), params))
-    assert (len(returned), functions) == (3, 2)
+    assert (len(returned), functions) == (2, 2)
     expected, found = (jax.jit(by_leaf(o))(tree(1), o.init(params), params) for o in (optimizer, jitted))
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -166,6 +184,16 @@ def test_pieces_that_differ_in_a_number_only_are_not_alike():
     x = jnp.full(LARGE, 5.0)
     found = jax.jit(module.leaf_by_leaf(function))({"a": x, "b": x})
     assert [float(leaf[0, 0]) for leaf in jax.tree.leaves(found)] == [10, 7, 15, 8]
+
+
+def test_numbers_that_some_leaves_share_and_others_do_not_stay_apart():
+    x = jnp.full(LARGE, 5.0)
+
+    def function(rates):
+        return [(x * rate, x + rate) for rate in (rates[0], rates[0], rates[1], rates[1], rates[2])]
+
+    found = jax.jit(module.leaf_by_leaf(function))(jnp.array([2.0, 3.0, 4.0]))
+    assert [float(leaf[0, 0]) for leaf in jax.tree.leaves(found)] == [10, 7, 10, 7, 15, 8, 15, 8, 20, 9]
 
 
 def test_constants_inputs_handed_on_and_numbers_come_through():
