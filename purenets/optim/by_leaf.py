@@ -32,7 +32,7 @@ Smaller ones stay in the cache anyway, and a call keeps XLA from making one kern
 the beginning of the update.
 """
 
-_TOGETHER = 460_000
+_TOGETHER = 420_000
 """How many entries one call may read: few enough to be still in the cache when they are needed again."""
 
 _IN_ORDER = 7
