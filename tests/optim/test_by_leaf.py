@@ -95,7 +95,7 @@ def test_large_leaves_that_are_treated_alike_are_made_in_one_call(name):
     [
         ("momentum", 200, [6, 6, 6, 6, 6, 4]),  # at most seven arrays in a call, two for each leaf
         ("adamw", 200, [6, 6, 6, 6, 6, 6, 6, 6, 3]),  # three for each
-        ("momentum", 250, [4] * 8 + [2]),  # 3 * 250^2 numbers read for each leaf, and 460,000 in a call
+        ("momentum", 250, [4] * 8 + [2]),  # 3 * 250^2 numbers read for each leaf, and 420,000 in a call
         ("momentum", 700, [2] * 17),  # more than that for one
     ],
 )
