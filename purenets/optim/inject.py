@@ -91,7 +91,8 @@ def inject_hyperparams(
 
     Args:
         inner_factory: a factory of transforms, such as ``adam``.
-        static_args: arguments that stay out of it; a function that is not a schedule has to be one of them.
+        static_args: arguments that stay out of it; a function that is not a schedule has to be one of them,
+            unless it is the factory's own default.
         hyperparam_dtype: the dtype of the numbers in the state; by default the widest of the parameters. In
             bfloat16 a decay of 0.999 is 1: ask for float32 there.
 
@@ -121,6 +122,7 @@ def inject_hyperparams(
     @functools.wraps(inner_factory)
     def factory(*args: Any, **kwargs: Any) -> GradientTransformationExtraArgs:
         bound = signature.bind(*args, **kwargs)
+        given = set(bound.arguments)
         bound.apply_defaults()
         schedules: dict[str, Any] = {}
         numbers: dict[str, Any] = {}
@@ -129,7 +131,7 @@ def inject_hyperparams(
                 continue
             if isinstance(value, StatefulSchedule):
                 schedules[name] = value
-            elif callable(value):
+            elif callable(value) and name in given:
                 schedules[name] = WrappedSchedule(value)
             elif isinstance(value, int | float | jax.Array | np.ndarray | np.number):
                 numbers[name] = value

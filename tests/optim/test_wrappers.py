@@ -267,6 +267,14 @@ def test_a_key_and_a_flag_may_be_arguments_of_an_injected_factory():
     optimizer.update(jnp.zeros(2), state)
 
 
+@pytest.mark.parametrize("inner", [optax, optim], ids=["theirs", "ours"])
+def test_a_function_that_is_a_default_of_the_factory_is_no_schedule(inner, x64):
+    # optax takes every function for a schedule, unless it is named.
+    twin = optax.inject_hyperparams(optax.contrib.adopt, static_args="clip_value_fn")(learning_rate=0.1)
+    mine = optim.inject_hyperparams(inner.contrib.adopt)(learning_rate=0.1)
+    assert_twins(mine, twin, dtypes=("float64",))
+
+
 def test_injection_keeps_the_name_and_the_docs_of_the_factory_and_of_its_extra_arguments():
     def noisy(rate, *more, **named):
         assert more == (7.0,)
