@@ -121,9 +121,22 @@ def _nothing(pattern: str, names: Sequence[str], kind: str) -> ValueError:
     error = ValueError(f"pattern {pattern!r} matches no {kind}; there are: {listed or 'none'}")
     if any(path_regex(pattern + "/**").fullmatch(name) for name in names):
         error.add_note(f"{pattern!r} names a subtree: for all of it write {pattern + '/**'!r}")
-    elif close := difflib.get_close_matches(pattern, names, n=3, cutoff=0.7):
+    elif close := _spelled(pattern, names) or difflib.get_close_matches(pattern, names, n=3, cutoff=0.7):
         error.add_note("did you mean " + " or ".join(repr(name) for name in close) + "?")
     return error
+
+
+def _spelled(pattern: str, names: Sequence[str]) -> list[str]:
+    """The pattern with segments that occur nowhere put right, if it takes something then."""
+    known = {segment for name in names for segment in name.split("/")}
+    segments = [
+        segment
+        if segment in known or set(segment) & set("*{,}")
+        else next(iter(difflib.get_close_matches(segment, known, n=1)), segment)
+        for segment in pattern.split("/")
+    ]
+    spelled = "/".join(segments)
+    return [spelled] if any(path_regex(spelled).fullmatch(name) for name in names) else []
 
 
 def matching(where: Where, names: Iterable[str], kind: str = "leaf") -> list[str]:

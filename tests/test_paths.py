@@ -45,6 +45,23 @@ def test_a_pattern_that_names_a_subtree_says_how_to_take_all_of_it():
     assert any("'blocks/**'" in note for note in caught.value.__notes__)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "meant"),
+    [("haed/**", "head/**"), ("**/kernal", "**/kernel"), ("blocs/*/kernal", "blocks/*/kernel")],
+)
+def test_a_misspelled_segment_of_a_pattern_is_put_right(pattern, meant):
+    with pytest.raises(ValueError, match="matches no leaf") as caught:
+        paths.split(PARAMS, pattern)
+    assert caught.value.__notes__ == [f"did you mean {meant!r}?"]
+
+
+@pytest.mark.parametrize("pattern", ["**/gamma", "*/*/*/*/kernel", "{a,b}/kernel"])
+def test_a_pattern_that_is_like_nothing_suggests_nothing(pattern):
+    with pytest.raises(ValueError, match="matches no leaf") as caught:
+        paths.split(PARAMS, pattern)
+    assert not hasattr(caught.value, "__notes__")
+
+
 def test_a_near_miss_suggests_the_name():
     with pytest.raises(ValueError, match="matches no leaf") as caught:
         paths.split(PARAMS, "head/kernal")
