@@ -49,6 +49,7 @@ class Step:
         # Here and not above, so that importing purenets does not take the time of importing optax.
         from optax import GradientTransformationExtraArgs
 
+        from purenets.optim.apply import apply_updates
         from purenets.optim.by_leaf import leaf_by_leaf
         from purenets.optim.explain import hyperparameters
 
@@ -70,8 +71,7 @@ class Step:
 
         def advance(grads: Params, opt_state: Any, params: Params) -> Any:
             updates, opt_state = self.optimizer.update(grads, opt_state, params, **extra)
-            new = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params, updates)
-            return new, opt_state, _norms(self.norms, grads, updates, params)
+            return apply_updates(params, updates), opt_state, _norms(self.norms, grads, updates, params)
 
         trained, opt_state, norms = leaf_by_leaf(advance)(grads, ts.opt_state, trained)
         metrics = {**hyperparameters(opt_state, self.optimizer), **metrics, **norms}
