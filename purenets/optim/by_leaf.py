@@ -125,8 +125,9 @@ def _program(piece: Piece, whole: Jaxpr) -> ClosedJaxpr:
 def _bundles(calls: dict[Hashable, list[Piece]], whole: Jaxpr) -> Iterator[tuple[Piece, Callable[..., Any]]]:
     """As many alike pieces in one as a call may have, and the call, which bundles share that compute the same."""
     for like, pieces in calls.items():
-        first, functions = pieces[0], {}
-        size = max(1, min(_IN_ORDER // len(first.outvars), _TOGETHER // sum(map(entries, first.invars))))
+        functions: dict[tuple[int, ...], Callable[..., Any]] = {}
+        read, made = sum(map(entries, pieces[0].invars)), len(pieces[0].outvars)
+        size = max(1, min(_IN_ORDER // made, _TOGETHER // max(1, read)))
         for start in range(0, len(pieces), size):
             some = pieces[start : start + size]
             bundle = joined(some)

@@ -22,7 +22,7 @@ from jax.sharding import Sharding
 __all__ = ["Piece", "entries", "joined", "levels_of", "likeness", "opened", "variables"]
 
 
-@dataclass
+@dataclass(slots=True)
 class Piece:
     """Equations, from the values that they need to those that are needed of them elsewhere."""
 

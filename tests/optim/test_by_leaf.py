@@ -208,6 +208,15 @@ def test_constants_inputs_handed_on_and_numbers_come_through():
     assert (int(found["n"]), int(found["two"]), found["empty"]) == (3, 2, ())
 
 
+def test_large_values_may_be_made_of_nothing():
+    def function(x):
+        steps = jnp.arange(50_000.0)
+        return x, steps, steps + 1
+
+    found = jax.jit(module.leaf_by_leaf(function))(jnp.ones(3))
+    np.testing.assert_array_equal(found[2] - found[1], np.ones(50_000))
+
+
 def test_effects_keep_their_place():
     told = []
 
