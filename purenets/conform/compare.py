@@ -2,8 +2,9 @@
 
 Two correct implementations round differently. How much that may show in the result depends on the algorithm
 and on the gradients: a difference of nearly equal numbers shows it most. So the reference is run again on
-gradients moved by one unit in the last place; what moves in its results is *noise*, and nobody can be asked
-to agree better than that. Beyond noise two runs must agree to a fixed relative error.
+gradients moved by one unit in the last place, its states moved likewise after every update; what moves in its
+results is *noise*, and nobody can be asked to agree better than that. Beyond noise two runs must agree to a fixed
+relative error.
 """
 
 from __future__ import annotations

@@ -98,17 +98,18 @@ def run(
         jumps: for each row how many updates its counters pretend to have made already.
         with_params: whether ``update`` gets the parameters.
         concrete: never trace the numbers.
-        exact: how many rows, from the first, an optimizer in NumPy computes in float64 whatever the dtype of
-            the gradients; all by default.
+        exact: how many rows, from the first, are computed as they should be, all by default. Further ones are
+            computed as badly as may be: states are moved by one unit in the last place after every update, and an
+            optimizer in NumPy computes in the dtype of the gradients and not in float64.
     """
     jumps = list(jumps) if jumps is not None else [0] * len(rows)
+    exact = len(rows) if exact is None else exact
     if subject.build(static).numpy:
-        exact = len(rows) if exact is None else exact
         return _loop(subject, static, rows, which, grads, params, with_params, exact)
     dtype = jax.tree.leaves(grads)[0].dtype
     keys: list[str] = []
 
-    def one(numbers: Mapping[str, Any], sequence: Any, jump: Any, grads: Any, params: Any) -> Any:
+    def one(numbers: Mapping[str, Any], sequence: Any, jump: Any, bad: Any, grads: Any, params: Any) -> Any:
         tx = subject.build({**static, **numbers})
         gs, ps = take(grads, sequence), take(params, sequence)
         state = _jumped(tx.init(take(ps, 0)), jump) if any(jumps) else tx.init(take(ps, 0))
@@ -117,14 +118,18 @@ def run(
             updates, state = subject.step(tx, at[0], state, at[1] if with_params else None)
             found = named_leaves(state)
             keys[:] = list(found)
+            if exact < len(rows):
+                state = jax.tree.map(lambda x: _shaken(x, at[2], bad), state)
             return state, (updates, list(found.values()))
 
-        return jax.lax.scan(body, state, (gs, ps))[1]
+        steps = np.arange(jax.tree.leaves(gs)[0].shape[0], dtype=np.uint32)
+        return jax.lax.scan(body, state, (gs, ps, steps))[1]
 
+    bad = np.arange(len(rows)) >= exact
     if not concrete and traceable(subject, static, rows[0]):
         columns = {name: np.array([row[name] for row in rows], dtype) for name in rows[0]}
-        program = fast_jit(jax.vmap(one, (0, 0, 0, None, None)))
-        out = program(columns, np.array(which), np.array(jumps, np.int32), grads, params)
+        program = fast_jit(jax.vmap(one, (0, 0, 0, 0, None, None)))
+        out = program(columns, np.array(which), np.array(jumps, np.int32), bad, grads, params)
         return _gather(out, keys, traced=True)
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number, row in enumerate(rows):
@@ -132,9 +137,9 @@ def run(
     pieces = []
     for numbers, members in groups.items():
         program = fast_jit(
-            jax.vmap(lambda s, j, g, p, n=dict(numbers): one(n, s, j, g, p), (0, 0, None, None))
+            jax.vmap(lambda s, j, b, g, p, n=dict(numbers): one(n, s, j, b, g, p), (0, 0, 0, None, None))
         )
-        at = np.array([which[m] for m in members]), np.array([jumps[m] for m in members], np.int32)
+        at = np.array(which)[members], np.array(jumps, np.int32)[members], bad[members]
         pieces.append((members, program(*at, grads, params)))
     order = np.argsort(np.concatenate([members for members, _ in pieces]))
     joined = jax.tree.map(
@@ -151,6 +156,18 @@ def _gather(out: Any, keys: list[str], traced: bool) -> Run:
         {key: np.asarray(x) for key, x in zip(keys, fields, strict=True)},
         traced,
     )
+
+
+def _shaken(x: Any, step: Any, wanted: Any) -> Any:
+    """Every number that is no integer moved by one unit in the last place, up or down, where that is wanted."""
+    if jnp.result_type(x) not in (np.float32, np.float64):
+        return x
+    x = jnp.asarray(x)
+    place = jnp.arange(x.size, dtype=np.uint32).reshape(x.shape)
+    mixed = (place * np.uint32(2_654_435_761) + step * np.uint32(40_503)) ^ (step << 7)
+    up = (mixed * np.uint32(2_246_822_519)) >> 31 == 1
+    moved = jnp.nextafter(x, jnp.where(up, jnp.inf, -jnp.inf).astype(x.dtype))
+    return jnp.where(wanted & (x != jnp.round(x)), moved, x)
 
 
 def _jumped(state: Any, jump: Any) -> Any:

@@ -4,9 +4,11 @@ Many optimizers compute a bias correction in float32 whatever the dtype of the p
 ``1 - b2 ** count.astype(jnp.float32)`` has an error of 1e-5 where ``b2`` is 0.999. In float32 that is the
 rounding of everybody; in float64, where the kit compares to 1e-12, it looks like a defect. So where an
 optimizer fails, it is asked again with every *scalar* of its program that is float32 computed in float64, and
-with constants read as the shortest decimal that they stand for. A wrong rule stays wrong. Arrays keep their
-precision, since gradients that lose digits on the way are a defect; but where the reference keeps float32 arrays
-itself, both sides are compared with arrays in float64 too.
+with constants read as the shortest decimal that they stand for. A wrong rule stays wrong. A constant of many digits,
+such as pi or a number made of others, has lost the rest of them; what that may come to is seen from runs with these
+constants *nudged* by half a unit in the last place. Arrays keep their precision, since gradients that lose digits on
+the way are a defect; but where the reference keeps float32 arrays itself, both sides are compared with arrays in
+float64 too.
 """
 
 from __future__ import annotations
@@ -24,7 +26,13 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from purenets.conform.subject import Subject, Transform
 from purenets.programs import programs_inside
 
-__all__ = ["Widened", "narrow"]
+__all__ = ["NUDGES", "Widened", "narrow"]
+
+NUDGES = 3
+"""How many choices of ups and downs are tried."""
+
+DIGITS = 6
+"""Constants of no more than these significant digits are taken for exact."""
 
 CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
 """Primitives that only wrap a program of their own."""
@@ -40,13 +48,22 @@ class Widened(Subject):
         self.__dict__.update(subject.__dict__)
         self.name = f"{subject.name} in float64{' throughout' if arrays else ''}"
         self.arrays = arrays
+        self.nudge = 0
+        self.has_rounded_constants = False
+        """Whether a program that was traced so far has constants of many digits."""
+
+    def nudged(self, nudge: int) -> Widened:
+        """The same with constants of many digits moved, by 1 to ``NUDGES`` in different directions."""
+        other = Widened(self, self.arrays)
+        other.name, other.nudge = self.name, nudge
+        return other
 
     def build(self, settings: Mapping[str, Any] | None = None) -> Transform:
         """The optimizer for these settings, its functions widened."""
         made = super().build(settings)
         if made.numpy:
             return made
-        wide = _Wide(self.arrays)
+        wide = _Wide(self)
         return made._replace(init=wide.first(made.init), update=wide(made.update))
 
 
@@ -92,8 +109,9 @@ def _decimal(x: Any) -> Any:
 class _Wide:
     """Widens functions: a program is traced, and evaluated with float64 in place of float32."""
 
-    def __init__(self, arrays: bool) -> None:
-        self.arrays = arrays
+    def __init__(self, subject: Widened) -> None:
+        self.subject, self.arrays = subject, subject.arrays
+        self.constants = 0
         self.state: Any = None
         """The state as it would be, by which an update is traced."""
 
@@ -143,7 +161,7 @@ class _Wide:
         def read(var: Any) -> Any:
             if not isinstance(var, Literal):
                 return values[var]
-            return _decimal(var.val) if self._is_wide(var) else var.val
+            return self._constant(var.val) if self._is_wide(var) else var.val
 
         for eqn in jaxpr.eqns:
             given = [read(v) for v in eqn.invars]
@@ -152,6 +170,17 @@ class _Wide:
             values.update(zip(eqn.outvars, out, strict=True))
         wide = lambda v: jnp.asarray(read(v), np.float64) if self._is_wide(v) else read(v)
         return [wide(v) for v in jaxpr.outvars]
+
+    def _constant(self, x: Any) -> Any:
+        exact = _decimal(x)
+        if np.ndim(x) or float(f"{exact:.{DIGITS}g}") == exact:
+            return exact
+        self.subject.has_rounded_constants = True
+        if not self.subject.nudge:
+            return exact
+        self.constants += 1
+        up = np.random.default_rng((self.subject.nudge, self.constants)).integers(0, 2)
+        return exact * (1 + (2 * up - 1) * np.finfo(np.float32).eps / 2)
 
     def _bind(self, eqn: Any, given: list[Any]) -> list[Any]:
         """One primitive, in float64 where all that is float32 in it may be."""

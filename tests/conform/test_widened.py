@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from purenets.conform import check_optimizer
-from purenets.conform.mutants import CLEAN
+from purenets.conform.mutants import CLEAN, reference_of
 from purenets.conform.mutants.edit import edited
 from purenets.conform.runs import counts_updates
 from purenets.conform.subject import Subject
@@ -60,6 +60,28 @@ def test_rounding_becomes_a_note_and_a_defect_beside_it_stays_a_failure():
     assert found["right"]["variations as the reference"] == "note"
     assert "fail" not in found["right"].values()
     assert found["wrong"]["variations as the reference"] == "fail"
+
+
+def test_constants_of_many_digits_are_nudged_and_others_are_exact(x64):
+    subject = Widened(Subject(CLEAN["sgd_along_a_cosine"]))
+    rounded = np.hstack(list(map(np.ravel, steps(subject))))
+    assert subject.has_rounded_constants
+    nudged = [np.hstack(list(map(np.ravel, steps(subject.nudged(n))))) for n in (1, 2, 3)]
+    apart = max(np.max(np.abs(x - rounded)) for x in nudged)
+    assert 1e-12 < apart < 1e-7
+    exact = Widened(Subject(CLEAN["adam_in_float32_scalars"]))
+    for a, b in zip(steps(exact), steps(exact.nudged(1)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not exact.has_rounded_constants
+
+
+@pytest.mark.parametrize("name", ["rmsprop_of_moved_averages", "sgd_along_a_cosine"])
+def test_lawful_rounding_raises_no_alarm_and_a_defect_of_a_millionth_does(name):
+    right, reference = CLEAN[name], reference_of(name)
+    wrong = edited(right, "-rate *", "-1.000001 * rate *")
+    for factory, fine in ((right, True), (wrong, False)):
+        report = check_optimizer(factory, reference, levels="L4", raises=False)
+        assert (not report.failures) is fine, report.failures
 
 
 def test_a_place_in_a_cycle_is_no_count_of_updates():

@@ -1,6 +1,7 @@
 """Correct optimizers in the style of other hands, on which a kit that is too strict raises a false alarm.
 
-Scalars in float32 whatever the parameters have; powers of the betas kept as running products; a place in a
+Scalars in float32 whatever the parameters have, and constants with them, such as pi; powers of the betas kept as
+running products; averages moved by a share of the way, which round otherwise where they nearly cancel; a place in a
 cycle that is an integer and no count of updates.
 """
 
@@ -14,7 +15,13 @@ import optax  # type: ignore[import-untyped]
 
 from purenets.conform.mutants.common import each, increment, pair, rate_at
 
-__all__ = ["adam_in_float32_scalars", "adam_of_running_products", "sgd_mean_of_two"]
+__all__ = [
+    "adam_in_float32_scalars",
+    "adam_of_running_products",
+    "rmsprop_of_moved_averages",
+    "sgd_along_a_cosine",
+    "sgd_mean_of_two",
+]
 
 
 def adam_in_float32_scalars(
@@ -63,6 +70,42 @@ def adam_of_running_products(
     return pair(init, update)
 
 
+def rmsprop_of_moved_averages(
+    learning_rate: Any, decay: Any = 0.9, eps: Any = 1e-8
+) -> optax.GradientTransformation:
+    """Centered RMSprop whose averages go a share of the way to what is new."""
+
+    def init(params: Any) -> Any:
+        zeros = lambda: each(jnp.zeros_like, params)
+        return jnp.int32(0), zeros(), zeros()
+
+    def update(grads: Any, state: Any, params: Any = None, **_: Any) -> Any:
+        count, mean, square = state
+        rate = rate_at(learning_rate, count)
+        moved = lambda a, x: (a + (1 - decay) * (x - a)).astype(a.dtype)
+        mean, square = each(moved, mean, grads), each(lambda a, g: moved(a, g * g), square, grads)
+        step = lambda g, m, s: (-rate * g / jnp.sqrt(s - m * m + eps)).astype(g.dtype)
+        return each(step, grads, mean, square), (increment(count), mean, square)
+
+    return pair(init, update)
+
+
+def sgd_along_a_cosine(learning_rate: Any, decay_steps: int = 40) -> optax.GradientTransformation:
+    """Gradient descent with a rate that falls to zero along half a cosine, in float32."""
+
+    def init(params: Any) -> Any:
+        del params
+        return jnp.int32(0)
+
+    def update(grads: Any, state: Any, params: Any = None, **_: Any) -> Any:
+        share = jnp.minimum(state.astype(jnp.float32) / decay_steps, 1.0)
+        factor = 0.5 * (1 + jnp.cos(jnp.pi * share))
+        rate = rate_at(learning_rate, state)
+        return each(lambda g: (-rate * factor.astype(g.dtype) * g).astype(g.dtype), grads), increment(state)
+
+    return pair(init, update)
+
+
 def sgd_mean_of_two(learning_rate: Any) -> optax.GradientTransformation:
     """Gradient descent on the mean of two gradients, which starts its count again."""
 
@@ -91,9 +134,20 @@ def _accumulating(learning_rate: Any) -> Any:
     return optax.MultiSteps(optax.sgd(learning_rate), 2).gradient_transformation()
 
 
+def _centered(learning_rate: Any, decay: Any = 0.9, eps: Any = 1e-8) -> Any:
+    return optax.rmsprop(learning_rate, decay, eps, centered=True)
+
+
+def _along_a_cosine(learning_rate: Any, decay_steps: int = 40) -> Any:
+    factor = optax.cosine_decay_schedule(1.0, decay_steps)
+    return optax.chain(optax.scale_by_schedule(factor), optax.scale_by_learning_rate(learning_rate))
+
+
 REFERENCES: dict[str, Any] = {
     "adam_in_float32_scalars": "optax:adam",
     "adam_of_running_products": "optax:adam",
+    "rmsprop_of_moved_averages": _centered,
+    "sgd_along_a_cosine": _along_a_cosine,
     "sgd_mean_of_two": _accumulating,
 }
 """What each is compared with."""
