@@ -79,7 +79,7 @@ def pooled(base: Mapping[str, np.ndarray], noise: Mapping[str, np.ndarray]) -> d
     rows, steps = first.shape[:2]
     shares = []
     for path, x in base.items():
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             share = noise[path] / np.abs(np.where(np.isfinite(x), x, 0.0))
         shares.append(np.where((x == 0) | ~np.isfinite(x), np.nan, share).reshape(rows, steps, -1))
     whole = np.concatenate(shares, axis=2)

@@ -1,7 +1,8 @@
 """L4 at the edges: where numbers are huge or tiny, not finite, zero, traced, or in less precision.
 
 The same gradients on both sides, as everywhere in L4, but chosen for what is rare: sizes from 1e-90 to 1e90 and
-zeros of both signs; a NaN or an infinity now and then, after which an optimizer recovers or does not;
+zeros of both signs; a NaN or an infinity now and then, after which an optimizer recovers or does not; more leaves
+than have one digit, with axes of one entry among them;
 hyperparameters of exactly zero, which a test of truth takes for "not given"; hyperparameters that are traced;
 float16 beside float32; derivatives of the update.
 """
@@ -27,6 +28,8 @@ from purenets.paths import flatten, unflatten
 __all__ = ["questions"]
 
 STEPS = 24
+SHAPES = ((3,), (3, 1), (1, 4), (3,), (2, 3), (3,), (1, 1), (2, 1, 3))
+MANY = {f"leaf_{at:02}": SHAPES[at % len(SHAPES)] for at in range(15)}
 TREE = {"w": np.array([[0.3, -1.2, 0.0], [2.0, -0.1, 0.7]]), "b": np.array([-0.4, 0.9, 1.1])}
 
 
@@ -37,6 +40,7 @@ def questions(
     edges = _Edges(subject, reference, turned, dict(shared))
     yield "gradients of extreme size", edges.extreme
     yield "gradients that are not finite", edges.not_finite
+    yield "many leaves", edges.many
     yield "numbers of exactly zero", edges.zeros
     yield "other numbers scheduled", edges.scheduled
     yield "numbers traced", edges.traced
@@ -97,6 +101,7 @@ class _Edges:
                 "one infinity": ([(first, 3), (last, 9)], np.inf),
                 "NaN throughout, once": ([(path, 4) for path in self.shapes], np.nan),
                 "six NaNs in a row": ([(last, t) for t in range(5, 11)], np.nan),
+                "NaN at every third step": ([(last, t) for t in range(2, STEPS, 3)], np.nan),
             }
             rows = []
             for seed, (places, value) in enumerate(plans.values()):
@@ -107,6 +112,13 @@ class _Edges:
                     grads[path].reshape(STEPS, -1)[t, : None if whole else 1] = value
                 rows.append(plain._replace(grads=unflatten(grads)))
             return self._compare("not finite", rows, list(plans), _lost)
+
+    def many(self) -> str | None:
+        """More than ten leaves, some of the same shape, some with axes of one entry."""
+        with jax.enable_x64(True):
+            both = stack([sequence(81, MANY, STEPS // 2, np.float64, kinds=("normal", "flip"))])
+            case = Case("many", both.grads, both.params, [0], [{}], ["defaults"], self.shared, concrete=True)
+            return compare_runs(self.subject, self.reference, case)
 
     def _eagerly(self, side: Subject, settings: Mapping[str, Any]) -> list[Any]:
         tx = side.build({**self.shared, **settings})

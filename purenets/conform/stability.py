@@ -39,6 +39,7 @@ def questions(subject: Subject) -> Iterator[tuple[str, Question]]:
     yield "inputs are left alone", lambda: _inputs_left_alone(subject)
     yield "counters advance by one", lambda: _counters_advance(subject)
     yield "counters stop at their largest value", lambda: _counters_stop(subject)
+    yield "counters in half precision", lambda: _counters_in_half(subject)
     yield "no second trace, donated", lambda: _no_second_trace(subject)
 
 
@@ -207,3 +208,19 @@ def _counters_stop(subject: Subject) -> None:
         left = {path_of(p): x for p, x in jax.tree_util.tree_flatten_with_path(after)[0]}[path]
         if int(left) < top and counts_updates(subject, {}).get(path, True):
             raise Fail(f"{path!r} goes from {top} to {int(left)}: count with a saturating increment")
+
+
+def _counters_in_half(subject: Subject) -> None:
+    """No number that counts updates is kept in the dtype of bfloat16 parameters, where 256 + 1 is 256."""
+    tx = subject.build()
+    half = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), tree)
+    grads, params = half(_data(subject, 3))
+    states = [tx.init(params)]
+    for g in grads:
+        states.append(subject.step(tx, g, states[-1], params)[1])
+    flat = [{path_of(p): x for p, x in jax.tree_util.tree_flatten_with_path(s)[0]} for s in states]
+    for path, first in flat[0].items():
+        if getattr(first, "dtype", None) == jnp.bfloat16 and jnp.ndim(first) == 0:
+            values = [float(f[path]) for f in flat]
+            if all(b == a + 1 for a, b in itertools.pairwise(values)):
+                raise Fail(f"{path!r} counts updates in bfloat16, which goes no further than 256")

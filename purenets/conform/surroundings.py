@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purenets.conform.report import Fail, Question, Skip
+from purenets.conform.report import Fail, Question, Skip, one_line
 from purenets.conform.runs import fast_jit, take
 from purenets.conform.sequences import SMALL, sequence, shapes_for
 from purenets.conform.subject import Subject
@@ -42,6 +42,7 @@ def questions(subject: Subject) -> Iterator[tuple[str, Question]]:
         ("eager = vmap", around.vmapped),
         ("while differentiated", around.differentiated),
         ("eager on many devices", around.sharded),
+        ("another one made beside", around.another),
         ("no host callbacks", around.no_callbacks),
     ):
         yield name, in_float64(way)
@@ -163,6 +164,24 @@ class _Around:
             eager(self.subject, *each(jnp.asarray)),
         )
         return f"{n} devices"
+
+    def another(self) -> None:
+        """What was made before is as it was, when one with other numbers was made and used since."""
+        expected, tx = self.alone(), self.subject.build()
+        defaults = {name: self.subject.default(name) for name in self.subject.parameters}
+        other = {name: x / 2 for name, x in defaults.items() if type(x) is float and x}
+        if not other:
+            raise Skip("takes no numbers")
+        try:
+            second = self.subject.build(other)
+            self.subject.step(second, self.grads[0], second.init(self.params[0]), self.params[0])
+        except Exception as error:
+            raise Skip(f"not with half of every number: {one_line(error, 80)}") from None
+        state, out = tx.init(self.params[0]), []
+        for g, p in zip(self.grads, self.params, strict=True):
+            updates, state = self.subject.step(tx, g, state, p)
+            out.append(updates)
+        agree("after another one was made", out, expected)
 
     def no_callbacks(self) -> None:
         tx = self.subject.build()

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
 from purenets.conform import edges, knobs
@@ -66,6 +67,53 @@ def test_what_is_wrong_at_an_edge_is_found(check, wrong, message):
     ask(check, decayed())
     with pytest.raises(Fail, match=message):
         ask(check, wrong)
+
+
+def heavy(learning_rate=0.1, errors=5):
+    return optax.apply_if_finite(optax.sgd(learning_rate, 0.9), errors)
+
+
+def heavy_without_end(learning_rate=0.1, errors=5):
+    """As ``heavy``, but errors are counted that are not consecutive."""
+    init, update = heavy(learning_rate, errors)
+
+    def counting(updates, state, params):
+        out, after = update(updates, state, params)
+        return out, after._replace(notfinite_count=after.total_notfinite)
+
+    return init, counting
+
+
+def test_errors_that_are_never_forgotten_are_found():
+    ask("gradients that are not finite", heavy, heavy)
+    with pytest.raises(Fail, match="with NaN at every third step"):
+        ask("gradients that are not finite", heavy_without_end, heavy)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda leaves: [*leaves[:12], *(2 * g for g in leaves[12:])],
+        lambda leaves: [g - jnp.mean(g) if g.ndim > 1 and g.shape[-1] == 1 else g for g in leaves],
+        lambda leaves: (
+            [*leaves[:3], leaves[5], leaves[4], leaves[3], *leaves[6:]] if len(leaves) > 5 else leaves
+        ),
+    ],
+    ids=["more than twelve", "axes of one entry", "alike in shape"],
+)
+def test_what_is_wrong_with_many_leaves_is_found(wrong):
+    def factory(learning_rate=0.1, b1=0.9, weight_decay=0.01):
+        init, update = decayed()(learning_rate, b1, weight_decay)
+
+        def worse(updates, state, params):
+            leaves, tree = jax.tree.flatten(updates)
+            return update(tree.unflatten(wrong(leaves)), state, params)
+
+        return init, worse
+
+    ask("many leaves", decayed())
+    with pytest.raises(Fail, match="leaf_"):
+        ask("many leaves", factory)
 
 
 def test_an_entry_that_stands_still_after_a_nan_has_swallowed_nothing():

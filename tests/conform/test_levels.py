@@ -40,8 +40,10 @@ def test_the_protocol_is_asked_of_every_container(factory, check, message):
         (sgd(after=lambda u, s: (jax.tree.map(lambda x: x.astype(jnp.float32), u), s)),
          "state keeps its form, bfloat16", "float32 instead of bfloat16"),
         (sgd(after=lambda u, s: (u, tuple(s))), "state keeps its form, float32", "the state after an update is"),
+        (sgd(init_count=lambda: jnp.zeros([], jnp.bfloat16), increment=lambda c: c + 1),
+         "counters in half precision", "'count' counts updates in bfloat16, which goes no further than 256"),
     ],
-    ids=["weak", "by two", "wraps", "narrow", "dtype", "structure"],
+    ids=["weak", "by two", "wraps", "narrow", "dtype", "structure", "half"],
 )  # fmt: skip
 def test_stability_is_found_broken(factory, check, message):
     assert message in failed(factory, "L1")[check]
@@ -71,6 +73,21 @@ def test_state_outside_of_the_state_is_found():
         return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
     assert set(failed(forgetful, "L2")) >= {"eager = jit", "two instances in turn"}
+
+
+def test_numbers_that_all_instances_share_are_found():
+    shared = {}
+
+    def ruled(learning_rate=0.1, momentum=0.9):
+        shared["momentum"] = momentum
+
+        def update(grads, state, params=None):
+            state = jax.tree.map(lambda m, g: (shared["momentum"] * m + g).astype(m.dtype), state, grads)
+            return jax.tree.map(lambda m: -learning_rate * m, state), state
+
+        return optax.GradientTransformation(lambda params: jax.tree.map(jnp.zeros_like, params), update)
+
+    assert "after another one was made" in failed(ruled, "L2")["another one made beside"]
 
 
 @pytest.mark.parametrize(
