@@ -166,8 +166,9 @@ def _scaled(step_size: ArrayLike, updates: Updates) -> Updates:
         dtype = u.dtype if isinstance(u, jax.Array) else jnp.result_type(u)
         floating = jnp.issubdtype(dtype, jnp.inexact)
         if floating and isinstance(u, jax.Array):
+            # What is of one dtype needs no promotion, which would be most of the tracing.
             number = np.asarray(step_size, dtype) if isinstance(step_size, float | int) else step_size
-            if getattr(number, "dtype", None) == dtype:
+            if getattr(number, "dtype", None) == dtype and jnp.ndim(number) == 0:
                 return lax.mul(u, number)
         new = step_size * u
         return jnp.asarray(new, dtype) if floating and jnp.result_type(new) != dtype else new

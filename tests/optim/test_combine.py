@@ -111,6 +111,14 @@ def test_a_rate_never_changes_the_dtype_of_the_update(dtype, rate):
         np.testing.assert_allclose(np.abs(updates.astype(jnp.complex64)), 0.1, rtol=1e-2)
 
 
+def test_one_number_for_each_column_is_taken_as_by_optax():
+    step_size, updates = jnp.array([1.0, -2.0, 3.0]), {"w": jnp.ones((4, 3)), "b": jnp.ones(3)}
+    mine, theirs = (
+        lib.scale(step_size).update(updates, lib.scale(step_size).init(updates)) for lib in (optim, optax)
+    )
+    assert_same(mine[0], theirs[0], 0.0)
+
+
 def test_a_traced_rate_gives_the_runs_of_every_rate_at_once(x64):
     params, gradients = params_of("float64"), gradients_of("float64", 20)
 
