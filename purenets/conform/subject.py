@@ -34,6 +34,9 @@ SYNONYMS = (
 PRODUCTS = re.compile(r"\b(dot_general|svd|eigh|geqrf|cholesky|triangular_solve)\[")
 """Primitives that mix the entries of a matrix, as a program is printed."""
 
+DRAWS = re.compile(r"\b(random_bits|threefry2x32|rng_bit_generator)\b")
+"""Primitives that make random numbers."""
+
 RATES = ("learning_rate", "lr", "step_size", "stepsize", "max_learning_rate", "eta", "alpha")
 
 
@@ -141,7 +144,8 @@ class Subject:
     ) -> None:
         self.name = name_of(factory)
         made = load(factory) if isinstance(factory, str) else factory
-        if isinstance(made, tuple) or (hasattr(made, "init") and hasattr(made, "update")):
+        is_pair = hasattr(made, "init") and hasattr(made, "update") and not isinstance(made, type)
+        if isinstance(made, tuple) or is_pair:
             ready = made
             self.factory: Callable[..., Any] = lambda: ready
             if not isinstance(factory, str):
@@ -256,11 +260,13 @@ class Subject:
 
     @cached_property
     def draws(self) -> bool:
-        """Whether the state has a random key: what a leaf draws may depend on its place and its dtype."""
+        """Whether random numbers are drawn: what a leaf draws may depend on its place and its dtype."""
         tx = self.build()
         state = () if tx.numpy else jax.eval_shape(tx.init, {"w": jnp.ones((2, 3))})
         raw = lambda x: x.dtype == jnp.uint32 and x.shape == (2,)
-        return any(raw(x) or jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in jax.tree.leaves(state))
+        if any(raw(x) or jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in jax.tree.leaves(state)):
+            return True
+        return DRAWS.search(str(self.program({"w": jnp.ones((3, 2))}))) is not None
 
     def program(self, params: Any) -> ClosedJaxpr | None:
         """The first update of these parameters, by gradients equal to them; None if it cannot be traced."""

@@ -175,6 +175,68 @@ def test_what_is_allowed_to_fail_becomes_a_note_with_its_reason():
     assert "two billion steps are enough" in row.detail
 
 
+def momentum_in(dtype):
+    """Momentum whose average is kept in a dtype, or in that of the parameters."""
+
+    def factory(learning_rate=0.1, decay=0.9):
+        def init(params):
+            return optax.TraceState(jax.tree.map(lambda p: jnp.zeros_like(p, dtype=dtype), params))
+
+        def update(updates, state, params=None):
+            moved = jax.tree.map(lambda t, g: (g + decay * t).astype(t.dtype), state.trace, updates)
+            step = lambda t, g: (-learning_rate * t).astype(g.dtype)
+            return jax.tree.map(step, moved, updates), optax.TraceState(moved)
+
+        return optax.GradientTransformation(init, update)
+
+    return factory
+
+
+def test_a_state_of_more_precision_is_told_and_one_of_less_is_a_failure():
+    wide, narrow = (
+        check_optimizer(momentum_in(dtype), momentum_in(None), levels=["L4"], raises=False).rows
+        for dtype in (jnp.float32, jnp.float16)
+    )
+    row = next(row for row in wide if row.check == "dtypes of the state")
+    assert row.status == "note"
+    assert "is float32 instead of bfloat16, bfloat16 params" in row.detail
+    row = next(row for row in narrow if row.check == "dtypes of the state")
+    assert row.status == "fail"
+    assert "is float16 instead of bfloat16" in row.detail
+
+
+@pytest.mark.parametrize("size", [1e3, 1e-4])
+def test_squares_in_float16_are_found_where_gradients_are_large_or_small(size):
+    def squares(dtype):
+        def factory(learning_rate=0.1, eps=1e-8):
+            def update(updates, state, params=None):
+                square = lambda g: jnp.square(g.astype(dtype if g.dtype == jnp.bfloat16 else g.dtype))
+                # Only where a square of this size is lost.
+                lost = lambda g: (jnp.abs(g) > 300) if size > 1 else (jnp.abs(g) < 3e-3)
+                root = lambda g: jnp.sqrt(jnp.where(lost(g), square(g).astype(g.dtype), g * g) + eps)
+                return jax.tree.map(lambda g: (-learning_rate * g / root(g)).astype(g.dtype), updates), state
+
+            return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+        return factory
+
+    assert "bfloat16" in failed(squares(jnp.float16), "L4", squares(jnp.float32))
+
+
+def test_noise_drawn_from_a_key_that_is_no_state_is_no_loss_of_precision():
+    def noisy(learning_rate=0.1):
+        def update(updates, count, params=None):
+            leaves, tree = jax.tree.flatten(updates)
+            keys = jax.random.split(jax.random.fold_in(jax.random.key(0), count), len(leaves))
+            noise = [jax.random.normal(key, g.shape, g.dtype) for key, g in zip(keys, leaves, strict=True)]
+            moved = [(-learning_rate * (g + n)).astype(g.dtype) for g, n in zip(leaves, noise, strict=True)]
+            return tree.unflatten(moved), optax.safe_increment(count)
+
+        return optax.GradientTransformation(lambda params: jnp.zeros([], jnp.int32), update)
+
+    assert not failed(noisy, "L3")
+
+
 def test_two_that_cannot_be_given_the_same_rate_are_refused():
     with pytest.raises(ValueError, match=r"requires 'learning_rate', which .* does not take.*lambda: adam"):
         check_optimizer(optax.adam(1e-3), "optax:adam")

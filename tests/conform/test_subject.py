@@ -11,10 +11,31 @@ from purenets.conform.fields import counters, named_leaves
 from purenets.conform.subject import Subject, load
 
 
+class Descent:
+    """A class whose objects are optimizers, and which is a factory of them itself."""
+
+    def __init__(self, learning_rate):
+        self.learning_rate = learning_rate
+
+    def init(self, params):
+        return ()
+
+    def update(self, updates, state, params=None):
+        return jax.tree.map(lambda g: -self.learning_rate * g, updates), state
+
+
 @pytest.mark.parametrize(
     "factory",
-    ["optax:sgd", optax.sgd, optax.sgd(0.1), tuple(optax.sgd(0.1)), lambda lr: optax.sgd(lr)],
-    ids=["text", "factory", "made", "tuple", "lambda"],
+    [
+        "optax:sgd",
+        optax.sgd,
+        optax.sgd(0.1),
+        tuple(optax.sgd(0.1)),
+        lambda lr: optax.sgd(lr),
+        Descent,
+        Descent(0.1),
+    ],
+    ids=["text", "factory", "made", "tuple", "lambda", "class", "object"],
 )
 def test_anything_that_makes_a_pair_is_a_subject(factory):
     tx = Subject(factory).build()
