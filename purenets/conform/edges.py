@@ -160,9 +160,15 @@ class _Edges:
         asked += [(k.name, 0.0) for k in self.turned if k.kind == "option" and k.name != rate]
         with jax.enable_x64(True):
             taken = [f"{n}={v}" for n, v in asked if self._alike({n: v}, f"{n}={v}")]
-            # Who does not know that None means "without" says so, or should.
-            taken += [f"{n}=None" for n in self.numbers if self._alike({n: None}, f"{n}=None", Note)]
+            taken += [f"{n}=None" for n in self.numbers if self._without(n)]
         return ", ".join(taken)
+
+    def _without(self, name: str) -> bool:
+        """Compare both sides with None for a number; False where either does not take it, which is no mistake."""
+        try:
+            return self._alike({name: None}, f"{name}=None", Note)
+        except Note:
+            return False
 
     def scheduled(self) -> str | None:
         """Numbers besides the rate that the reference takes as functions of the step."""
