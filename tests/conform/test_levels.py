@@ -205,24 +205,6 @@ def test_a_state_of_more_precision_is_told_and_one_of_less_is_a_failure():
     assert "is float16 instead of bfloat16" in row.detail
 
 
-@pytest.mark.parametrize("size", [1e3, 1e-4])
-def test_squares_in_float16_are_found_where_gradients_are_large_or_small(size):
-    def squares(dtype):
-        def factory(learning_rate=0.1, eps=1e-8):
-            def update(updates, state, params=None):
-                square = lambda g: jnp.square(g.astype(dtype if g.dtype == jnp.bfloat16 else g.dtype))
-                # Only where a square of this size is lost.
-                lost = lambda g: (jnp.abs(g) > 300) if size > 1 else (jnp.abs(g) < 3e-3)
-                root = lambda g: jnp.sqrt(jnp.where(lost(g), square(g).astype(g.dtype), g * g) + eps)
-                return jax.tree.map(lambda g: (-learning_rate * g / root(g)).astype(g.dtype), updates), state
-
-            return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
-
-        return factory
-
-    assert "bfloat16" in failed(squares(jnp.float16), "L4", squares(jnp.float32))
-
-
 def test_noise_drawn_from_a_key_that_is_no_state_is_no_loss_of_precision():
     def noisy(learning_rate=0.1):
         def update(updates, count, params=None):
