@@ -121,13 +121,15 @@ def _nothing(pattern: str, names: Sequence[str], kind: str) -> ValueError:
     error = ValueError(f"pattern {pattern!r} matches no {kind}; there are: {listed or 'none'}")
     if any(path_regex(pattern + "/**").fullmatch(name) for name in names):
         error.add_note(f"{pattern!r} names a subtree: for all of it write {pattern + '/**'!r}")
-    elif close := _spelled(pattern, names) or difflib.get_close_matches(pattern, names, n=3, cutoff=0.7):
+    elif close := _alike(pattern, names):
         error.add_note("did you mean " + " or ".join(repr(name) for name in close) + "?")
     return error
 
 
-def _spelled(pattern: str, names: Sequence[str]) -> list[str]:
-    """The pattern with segments that occur nowhere put right, if it takes something then."""
+def _alike(pattern: str, names: Sequence[str]) -> list[str]:
+    """The names that are like the pattern; of one with wildcards, itself with unknown segments put right."""
+    if not set(pattern) & set("*{"):
+        return difflib.get_close_matches(pattern, names, n=3, cutoff=0.7)
     known = {segment for name in names for segment in name.split("/")}
     segments = [
         segment
