@@ -156,11 +156,7 @@ def _arrays(tree: Any) -> list[Any]:
 def _counting(subject: Subject, steps: int = 3) -> tuple[Any, list[Any], dict[str, list[Any]]]:
     """The optimizer, its states over a few updates, and for each counter its values."""
     tx = subject.build()
-    grads, params = jax.tree.map(jnp.asarray, _data(subject, steps))
-    states = [tx.init(params)]
-    for g in grads:
-        states.append(subject.step(tx, g, states[-1], params)[1])
-    flat = [{path_of(p): x for p, x in jax.tree_util.tree_flatten_with_path(s)[0]} for s in states]
+    states, flat = _walked(subject, tx, *jax.tree.map(jnp.asarray, _data(subject, steps)))
     found = {path: [f[path] for f in flat] for path in counters(states[0])}
     for path, first in flat[0].items():
         whole = jnp.ndim(first) == 0 and jnp.issubdtype(getattr(first, "dtype", jnp.float32), jnp.integer)
@@ -169,6 +165,16 @@ def _counting(subject: Subject, steps: int = 3) -> tuple[Any, list[Any], dict[st
     if not found:
         raise Skip("the state has no counter")
     return tx, states, found
+
+
+def _walked(
+    subject: Subject, tx: Any, grads: list[Any], params: Any
+) -> tuple[list[Any], list[dict[str, Any]]]:
+    """The first state and those after each update, whole and by path."""
+    states = [tx.init(params)]
+    for g in grads:
+        states.append(subject.step(tx, g, states[-1], params)[1])
+    return states, [{path_of(p): x for p, x in jax.tree_util.tree_flatten_with_path(s)[0]} for s in states]
 
 
 def _rises(values: list[Any]) -> bool:
@@ -212,13 +218,8 @@ def _counters_stop(subject: Subject) -> None:
 
 def _counters_in_half(subject: Subject) -> None:
     """No number that counts updates is kept in the dtype of bfloat16 parameters, where 256 + 1 is 256."""
-    tx = subject.build()
-    half = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), tree)
-    grads, params = half(_data(subject, 3))
-    states = [tx.init(params)]
-    for g in grads:
-        states.append(subject.step(tx, g, states[-1], params)[1])
-    flat = [{path_of(p): x for p, x in jax.tree_util.tree_flatten_with_path(s)[0]} for s in states]
+    half = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), _data(subject, 3))
+    _, flat = _walked(subject, subject.build(), *half)
     for path, first in flat[0].items():
         if getattr(first, "dtype", None) == jnp.bfloat16 and jnp.ndim(first) == 0:
             values = [float(f[path]) for f in flat]
