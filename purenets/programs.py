@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 from jax.interpreters.partial_eval import DynamicJaxprTracer
 
-__all__ = ["programs_inside", "traced_once"]
+__all__ = ["alike", "for_each", "programs_inside"]
+
+_SEVERAL, _LOT = 4, 8
+"""From how many rows on tracing once is worth a function of its own, and how many are put into a program at once."""
 
 
 def programs_inside(eqn: Any) -> list[Any]:
@@ -23,15 +26,27 @@ def programs_inside(eqn: Any) -> list[Any]:
     return found
 
 
-def traced_once(rule: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function; where ``jax.jit`` traces it, traced once for all arguments of the same shapes and dtypes.
+def alike(rows: Sequence[Sequence[Any]]) -> list[list[int]]:
+    """The numbers of the rows, together where the same arrays by shape and dtype stand at the same places."""
+    found: dict[Any, list[int]] = {}
+    for at, row in enumerate(rows):
+        leaves, structure = jax.tree.flatten(row)
+        kinds = [(getattr(x, "shape", ()), getattr(x, "dtype", type(x)), type(x)) for x in leaves]
+        found.setdefault((structure, *kinds), []).append(at)
+    return list(found.values())
 
-    What it computes stands in the program as if it had been traced every time, which for a rule that runs on many
-    leaves would be most of the tracing. Outside of ``jax.jit`` nothing is compiled.
+
+def for_each(rule: Callable[..., Any], rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """What a rule makes of each of several rows that are alike.
+
+    Where ``jax.jit`` traces several, they are traced once and put into the program by the lot, as if each had been
+    traced: for a rule that runs on many leaves that would be most of the work. Outside of ``jax.jit`` nothing is
+    compiled.
     """
-    traced = jax.jit(rule, inline=True)
-
-    def run(*args: Any) -> Any:
-        return (traced if type(args[0]) is DynamicJaxprTracer else rule)(*args)
-
-    return run
+    if len(rows) < _SEVERAL or type(rows[0][0]) is not DynamicJaxprTracer:
+        return [rule(*row) for row in rows]
+    once = jax.jit(rule, inline=True)
+    if len(rows) <= 2 * _LOT:
+        return [once(*row) for row in rows]
+    lot = jax.jit(lambda some: [once(*row) for row in some], inline=True)
+    return [made for at in range(0, len(rows), _LOT) for made in lot(rows[at : at + _LOT])]

@@ -14,7 +14,8 @@ factory looks at their type, never at their value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -39,7 +40,7 @@ from purenets.optim.checks import (
     nth_path,
     shapes_differ,
 )
-from purenets.programs import traced_once
+from purenets.programs import alike, for_each
 
 __all__ = [
     "EmptyState",
@@ -127,31 +128,55 @@ def leafwise(
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     names = ["the state"] * (outputs - 1) + ["the parameters"] * (len(trees) - outputs + 1)
     columns = [aligned(treedef, updates, tree, name, who) for tree, name in zip(trees, names, strict=True)]
-    rows, traced = [], traced_once(rule)
-    for at, (g, *others) in enumerate(zip(leaves, *columns, strict=True)):
+    rows = list(zip(leaves, *columns, strict=True))
+    made: list[Any] = [None] * len(rows)
+    for places in alike(rows):
+        some, path = [rows[at] for at in places], partial(nth_path, updates, places[0])
+        g, *others = some[0]
         if g is None:
-            rows.append((None, *others[: outputs - 1]))
-            continue
-        if not jnp.issubdtype(dtype_of(g), jnp.floating) and (real or not jnp.iscomplexobj(g)):
-            check_float(nth_path(updates, at), g, who, real)
-        for x in others[outputs - 1 :]:
-            if jnp.shape(x) != jnp.shape(g):
-                raise ValueError(shapes_differ(who, nth_path(updates, at), g, x, "the parameters"))
-        g = g if hasattr(g, "dtype") else jnp.asarray(g, dtype_of(g))
-        try:
-            out = traced(g, *others)
-        except TypeError as error:
-            if not others or all(jnp.shape(x) == jnp.shape(g) for x in jax.tree.leaves(others)):
-                raise
-            raise ValueError(shapes_differ(who, nth_path(updates, at), g, others[0], names[0])) from error
-        new, *states = out if outputs > 1 else (out,)
-        if jnp.shape(new) != jnp.shape(g):
-            raise ValueError(
-                shapes_differ(who, nth_path(updates, at), g, others[0] if others else new, "the state")
-            )
-        rows.append((new, *(_keep(s, x, g, who, updates, at) for s, x in zip(states, others, strict=False))))
-    made = tuple(jax.tree.unflatten(treedef, [row[i] for row in rows]) for i in range(outputs))
-    return made if outputs > 1 else made[0]
+            done = [row[:outputs] for row in some]
+        else:
+            if not jnp.issubdtype(dtype_of(g), jnp.floating) and (real or not jnp.iscomplexobj(g)):
+                check_float(path(), g, who, real)
+            for x in others[outputs - 1 :]:
+                if jnp.shape(x) != jnp.shape(g):
+                    raise ValueError(shapes_differ(who, path(), g, x, "the parameters"))
+            done = for_each(partial(_kept, rule, outputs, names, who, path), some)
+        for at, row in zip(places, done, strict=True):
+            made[at] = row
+    trees = tuple(jax.tree.unflatten(treedef, [row[i] for row in made]) for i in range(outputs))
+    return trees if outputs > 1 else trees[0]
+
+
+def _kept(
+    rule: Callable[..., Any],
+    outputs: int,
+    names: Sequence[str],
+    who: str,
+    path: Callable[[], str],
+    g: Any,
+    *others: Any,
+) -> tuple[Any, ...]:
+    """What the rule makes of one leaf, the state in the dtype of the old one, whose shape it must have."""
+    g = g if hasattr(g, "dtype") else jnp.asarray(g, dtype_of(g))
+    try:
+        out = rule(g, *others)
+    except TypeError as error:
+        if not others or all(jnp.shape(x) == jnp.shape(g) for x in jax.tree.leaves(others)):
+            raise
+        raise ValueError(shapes_differ(who, path(), g, others[0], names[0])) from error
+    new, *states = out if outputs > 1 else (out,)
+    if jnp.shape(new) != jnp.shape(g):
+        raise ValueError(shapes_differ(who, path(), g, others[0] if others else new, "the state"))
+
+    def keep(n: Any, o: Any) -> Any:
+        if isinstance(n, jax.Array) and isinstance(o, jax.Array) and jax.typeof(n) == jax.typeof(o):
+            return n
+        if jnp.shape(n) != jnp.shape(o):
+            raise ValueError(shapes_differ(who, path(), g, o, "the state"))
+        return jnp.asarray(n).astype(dtype_of(o))
+
+    return (new, *(jax.tree.map(keep, n, o) for n, o in zip(states, others, strict=False)))
 
 
 def transform(
@@ -192,16 +217,3 @@ def from_rule(
 
     update.__qualname__ = rule.__qualname__
     return transform(no_state, update, with_params=with_params)
-
-
-def _keep(new: Any, old: Any, g: Any, who: str, updates: Any, at: int) -> Any:
-    """The new state in the dtype of the old one, whose shape it must have; lists of arrays one by one."""
-    if isinstance(new, jax.Array) and isinstance(old, jax.Array) and jax.typeof(new) == jax.typeof(old):
-        return new
-
-    def keep(n: Any, o: Any) -> Any:
-        if jnp.shape(n) != jnp.shape(o):
-            raise ValueError(shapes_differ(who, nth_path(updates, at), g, o, "the state"))
-        return jnp.asarray(n).astype(dtype_of(o))
-
-    return jax.tree.map(keep, new, old)

@@ -9,15 +9,17 @@ own, which XLA runs as a whole. Calls that compute the same share one program, w
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import ClosedJaxpr, Jaxpr, Var, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 
 from purenets.optim.apply import apply_updates
 from purenets.optim.base import GradientTransformation, OptState, Params, Updates
@@ -81,61 +83,57 @@ def leaf_by_leaf(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def ordered(*args: Any) -> Any:
-        leaves = jax.tree.leaves(args)
-        if jax.default_backend() != "cpu" or not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        leaves, structure = jax.tree.flatten(args)
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+        if jax.default_backend() != "cpu" or not traced or all(jnp.size(leaf) < LARGE for leaf in leaves):
             return function(*args)
-        program, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
-        run = (
-            jaxpr_as_fun(program)
-            if program.effects
-            else partial(_run, program.consts, opened(program.jaxpr, LARGE))
-        )
-        return jax.tree.unflatten(jax.tree.structure(shapes), run(*leaves))
+        made = []
+
+        def flat(*leaves: Any) -> list[Any]:
+            results, tree = jax.tree.flatten(function(*jax.tree.unflatten(structure, leaves)))
+            made.append(tree)
+            return results
+
+        program = jax.make_jaxpr(flat)(*leaves)
+        if not program.effects:
+            program = ClosedJaxpr(_cut(opened(program.jaxpr, LARGE)), program.consts)
+        return jax.tree.unflatten(made[0], jaxpr_as_fun(program)(*leaves))
 
     return ordered
 
 
-def _run(consts: Sequence[Any], jaxpr: Jaxpr, *args: Any) -> list[Any]:
-    """What the program returns, computed piece after piece."""
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+def _cut(jaxpr: Jaxpr) -> Jaxpr:
+    """The same program, with calls in place of the equations of large leaves."""
+    eqns: list[JaxprEqn] = []
     for small, strands in levels_of(jaxpr, LARGE):
         alike = defaultdict(list)
         for strand in strands:
             alike[likeness(strand)].append(strand)
         calls = {like: pieces for like, pieces in alike.items() if _worth_a_call(pieces[0])}
-        rest = joined(
-            [*small, *(piece for like, pieces in alike.items() if like not in calls for piece in pieces)]
-        )
-        values |= zip(rest.outvars, jaxpr_as_fun(_program(rest, jaxpr))(*_of(values, rest)), strict=True)
-        with set_xla_metadata(inlineable="false"):
-            for piece, function in _bundles(calls, jaxpr):
-                values |= zip(piece.outvars, function(*_of(values, piece)), strict=True)
-    return [values[v] if isinstance(v, Var) else v.val for v in jaxpr.outvars]
+        rest = [*small, *(piece for like, pieces in alike.items() if like not in calls for piece in pieces)]
+        eqns += [eqn for piece in rest for eqn in piece.eqns]
+        eqns += _calls(calls, jaxpr)
+    return jaxpr.replace(eqns=eqns)
 
 
-def _of(values: dict[Var, Any], piece: Piece) -> list[Any]:
-    return [values[v] for v in piece.invars]
-
-
-def _program(piece: Piece, whole: Jaxpr) -> ClosedJaxpr:
-    part = whole.replace(constvars=[], invars=piece.invars, outvars=piece.outvars, eqns=piece.eqns)
-    return ClosedJaxpr(part, ())
-
-
-def _bundles(calls: dict[Hashable, list[Piece]], whole: Jaxpr) -> Iterator[tuple[Piece, Callable[..., Any]]]:
-    """As many alike pieces in one as a call may have, and the call, which bundles share that compute the same."""
-    for like, pieces in calls.items():
-        functions: dict[tuple[int, ...], Callable[..., Any]] = {}
-        read, made = sum(map(entries, pieces[0].invars)), len(pieces[0].outvars)
-        size = max(1, min(_IN_ORDER // made, _TOGETHER // max(1, read)))
+def _calls(alike: dict[Hashable, list[Piece]], whole: Jaxpr) -> Iterator[JaxprEqn]:
+    """As many alike pieces in one call as it may have, or nearly; calls that compute the same are of one program."""
+    for like, pieces in alike.items():
+        made: dict[tuple[int, ...], JaxprEqn] = {}
+        read, written = sum(map(entries, pieces[0].invars)), len(pieces[0].outvars)
+        most = max(1, min(_IN_ORDER // written, _TOGETHER // max(1, read)))
+        size = math.ceil(len(pieces) / math.ceil(len(pieces) / most))
         for start in range(0, len(pieces), size):
             some = pieces[start : start + size]
             bundle = joined(some)
             place = {v: at for at, v in enumerate(bundle.invars)}
             shared = tuple(place[v] for piece in some for v in piece.invars)
-            if shared not in functions:
-                functions[shared] = _call(_Alike(_program(bundle, whole), (like, shared)))
-            yield bundle, functions[shared]
+            if shared not in made:
+                part = whole.replace(
+                    constvars=[], invars=bundle.invars, outvars=bundle.outvars, eqns=bundle.eqns
+                )
+                made[shared] = _call(_Alike(ClosedJaxpr(part, ()), (like, shared)))
+            yield made[shared].replace(invars=[*bundle.invars], outvars=bundle.outvars)
 
 
 @dataclass(frozen=True)
@@ -147,15 +145,17 @@ class _Alike:
 
 
 @lru_cache(512)
-def _call(like: _Alike) -> Callable[..., Any]:
-    """One function for all that are alike, in which no call inside is marked as one that must stay."""
+def _call(like: _Alike) -> JaxprEqn:
+    """The call of a program that is to stay one, in which no call inside is marked so."""
 
     @jax.jit
     def some_leaves(*args: Any) -> Any:
         with set_xla_metadata(inlineable=None):
             return jaxpr_as_fun(like.program)(*args)
 
-    return some_leaves
+    with set_xla_metadata(inlineable="false"):
+        (eqn,) = jax.make_jaxpr(some_leaves)(*like.program.in_avals).eqns
+    return eqn
 
 
 def _worth_a_call(piece: Piece) -> bool:
