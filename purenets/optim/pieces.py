@@ -170,8 +170,7 @@ def likeness(piece: Piece) -> Hashable:
     row: list[Any] = [v.aval for v in piece.invars]
     for eqn in piece.eqns:
         row += eqn.primitive, len(eqn.params), len(eqn.invars)
-        for name in sorted(eqn.params):
-            value = eqn.params[name]
+        for name, value in sorted(eqn.params.items()):
             row += name, value if isinstance(value, Hashable) else id(value)
         for v in eqn.invars:
             row += (np.asarray(v.val).tobytes(), v.aval) if isinstance(v, Literal) else (number[v],)
