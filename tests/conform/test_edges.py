@@ -53,6 +53,7 @@ def swallowing(g):
         ("gradients that are not finite", decayed(grads=swallowing), "with one NaN: step 3"),
         ("gradients that are not finite", decayed(grads=lambda g: g + 0 * g.sum()), "instead of"),
         ("numbers of exactly zero", decayed(number=lambda w: w or 0.5), "with weight_decay=0.0"),
+        ("numbers of exactly zero", decayed(number=lambda w: w or 1e-8), "with weight_decay=0.0"),
         ("numbers traced", decayed(check=floats_only), "b1 may be traced in the reference"),
         (
             "float16 beside float32",
@@ -61,7 +62,16 @@ def swallowing(g):
         ),
         ("derivative of an update", decayed(grads=jax.lax.stop_gradient), "the derivative"),
     ],
-    ids=["clipped", "swallowed", "spread", "zero is none", "looked at", "halves", "no derivative"],
+    ids=[
+        "clipped",
+        "swallowed",
+        "spread",
+        "zero is none",
+        "zero is tiny",
+        "looked at",
+        "halves",
+        "no derivative",
+    ],
 )
 def test_what_is_wrong_at_an_edge_is_found(check, wrong, message):
     ask(check, decayed())
@@ -142,6 +152,30 @@ def test_an_entry_that_stands_still_after_a_nan_has_swallowed_nothing():
         return init, safe
 
     ask("gradients that are not finite", guarded)
+
+
+def test_what_rounding_costs_where_equal_numbers_are_subtracted_is_measured():
+    def centered(moved, floor=0.0):
+        def factory(learning_rate=0.1, decay=0.9, eps=1e-8):
+            def update(updates, state, params):
+                first = jax.tree.map(lambda m, g: moved(m, g, decay), state[0], updates)
+                second = jax.tree.map(lambda s, g: moved(s, g * g, decay), state[1], updates)
+                step = lambda g, m, s: (
+                    -learning_rate * g / jnp.sqrt(s - m * m + eps + (floor if decay == 0 else 0))
+                )
+                return jax.tree.map(step, updates, first, second), (first, second)
+
+            zeros = lambda params: jax.tree.map(jnp.zeros_like, params)
+            return lambda params: (zeros(params), zeros(params)), update
+
+        return factory
+
+    one = centered(lambda a, x, decay: decay * a + (1 - decay) * x)
+    other = centered(lambda a, x, decay: a + (1 - decay) * (x - a))
+    assert "decay=0.0" in ask("numbers of exactly zero", other, one)
+    wrong = centered(lambda a, x, decay: a + (1 - decay) * (x - a), floor=1e-12)
+    with pytest.raises(Fail, match=r"decay=0\.0"):
+        ask("numbers of exactly zero", wrong, one)
 
 
 def test_a_number_that_may_not_be_scheduled_here_is_only_told():
