@@ -21,12 +21,14 @@ from purenets.conform.compare import (
     jitter,
     noise_of,
     pooled,
+    rounded_with,
     tolerance_for,
 )
 from purenets.conform.report import Fail, Note, Skip, one_line
 from purenets.conform.runs import Run, run, traceable
 from purenets.conform.subject import Subject
 from purenets.conform.widened import NUDGES, Widened
+from purenets.paths import flatten
 
 __all__ = ["Case", "compare_runs", "forget", "kept"]
 
@@ -133,6 +135,14 @@ def _with_moved(reference: Subject, case: Case) -> Expected:
     return Expected(base, noise | {":" + k: x for k, (_, x) in fields.items()})
 
 
+def _of_differences(base: Run, case: Case) -> dict[str, np.ndarray]:
+    """What the updates cost where they are differences of two params."""
+    if not case.with_params:
+        return {}
+    params = {path: np.asarray(p)[list(case.which)] for path, p in flatten(case.params).items()}
+    return {path: x / NOISE_FACTOR for path, x in rounded_with(base.updates, params).items()}
+
+
 def _floats(subject: Subject, static: Mapping[str, Any]) -> dict[str, float]:
     """Every hyperparameter that is a float, under these settings."""
     values = {**{name: subject.default(name) for name in subject.parameters}, **static}
@@ -183,13 +193,13 @@ def compare_runs(
             raise Skip(f"needs the parameters: {one_line(error, 60)}") from None
         raise Fail(f"raised {one_line(error)}") from None
     theirs = expected.run
-    own = _of_constants(subject, case, ours)
+    own = [_of_constants(subject, case, ours), *(_of_differences(side, case) for side in (ours, theirs))]
     steps = next(iter(theirs.updates.values())).shape[1] if theirs.updates else 0
     dtype = jax.tree.leaves(case.grads)[0].dtype
     relative = relative or tolerance_for(_narrowest(theirs.fields, dtype), steps)
 
     def part(what: str, a: np.ndarray, b: np.ndarray, noise: np.ndarray) -> Divergence | None:
-        noise = noise + own.get(what, 0.0)
+        noise = noise + sum(costs.get(what, 0.0) for costs in own)
         noise = noise if unasked is None else np.where(unasked(a, b), np.inf, noise)
         return first_divergence(what, a, b, noise, relative, products=products)
 

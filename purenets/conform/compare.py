@@ -12,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Divergence", "first_divergence", "jitter", "noise_of", "pooled", "tolerance_for"]
+__all__ = ["Divergence", "first_divergence", "jitter", "noise_of", "pooled", "rounded_with", "tolerance_for"]
 
 WINDOW = 2
 NOISE_FACTOR = 64.0
 FADING = 0.93
 SINGULAR = 0.01
+ENOUGH = 20
 
 
 def tolerance_for(dtype: Any, steps: int = 0) -> float:
@@ -98,6 +100,34 @@ def pooled(base: Mapping[str, np.ndarray], noise: Mapping[str, np.ndarray]) -> d
             floor = np.where(np.isinf(at), np.inf, at * np.abs(np.where(np.isfinite(x), x, 0.0)))
             out[path] = np.maximum(noise[path], floor)
     return out
+
+
+def rounded_with(
+    updates: Mapping[str, np.ndarray], params: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """A few units in the last place of the params, if updates are differences of two params, or else nothing.
+
+    Both are rounded, however small their difference is, which moved copies may not show: all of it moves together.
+    Such updates are told by being whole multiples of that unit.
+    """
+    few: dict[str, np.ndarray] = {}
+    seen = 0
+    for path, u in updates.items():
+        if not jnp.issubdtype(u.dtype, jnp.floating) or u.shape != params[path].shape:
+            return {}
+        p = np.abs(params[path].astype(u.dtype))
+        size = np.abs(u.astype(np.float64))
+        small = (size > 0) & (size < p.astype(np.float64) / 8)
+        if np.fmod(size[small], _unit(p[small] * p.dtype.type(7 / 8))).any():
+            return {}
+        few[path] = 4 * _unit(p)
+        seen += int(np.count_nonzero(small))
+    return few if seen >= ENOUGH else {}
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    """One unit in the last place of each number, in float64."""
+    return float(jnp.finfo(x.dtype).eps) * 2.0 ** (np.frexp(x.astype(np.float64))[1] - 1)
 
 
 def _windowed(x: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 from purenets.conform import edges
 from purenets.conform import knobs as turning
 from purenets.conform.against import Case, compare_runs, kept
+from purenets.conform.compare import rounded_with
 from purenets.conform.fields import named_leaves
 from purenets.conform.knobs import Config, Knob
 from purenets.conform.report import Fail, Note, Question, Skip, one_line
@@ -236,12 +237,13 @@ class _Comparison:
         except Exception as error:
             raise Skip(f"the reference does not run: {one_line(error)}") from None
         ours = run(self.subject, *args, half.grads, half.params, concrete=True).updates
+        own = rounded_with(ours, flatten(half.params))
         for path, x in ours.items():
             a, b, c = (np.asarray(y, np.float64) for y in (x, theirs[path], exact[path]))
             size = np.abs(c).max(axis=(0, 1), keepdims=True) + np.abs(c)
             # What is added up may cancel, and keeps the rounding of its parts.
             size = np.maximum(size, 0.25 * np.abs(c).max(initial=0.0))
-            allowed = (0.15 if oracle else 0.05) * size + 4 * np.abs(b - c)
+            allowed = (0.15 if oracle else 0.05) * size + 4 * np.abs(b - c) + own.get(path, 0.0)
             good = (np.abs(a - b) <= allowed) | (np.abs(a - c) <= allowed) | (np.isnan(a) & np.isnan(b))
             if not good.all():
                 row, step, *at = (int(i) for i in np.argwhere(~good)[0])

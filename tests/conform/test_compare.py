@@ -1,9 +1,21 @@
 """Two runs compared: noise is measured, what is beyond it is found at its first step."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from purenets.conform.compare import first_divergence, jitter, noise_of, pooled, tolerance_for
+from purenets.conform import trajectory
+from purenets.conform.compare import (
+    first_divergence,
+    jitter,
+    noise_of,
+    pooled,
+    rounded_with,
+    tolerance_for,
+)
+from purenets.conform.report import Fail
 from purenets.conform.subject import Subject
 
 
@@ -85,3 +97,43 @@ def test_what_products_of_matrices_round_is_judged_on_the_scale_of_the_leaf():
 )
 def test_rules_with_products_are_told_by_their_programs(name, products):
     assert Subject(name).has_products is products
+
+
+def test_differences_of_params_are_told_by_their_unit_and_cost_a_few_of_it():
+    rng = np.random.default_rng(0)
+    for dtype, unit in ((np.float64, 2.0**-52), (np.float32, 2.0**-23), (jnp.bfloat16, 2.0**-7)):
+        old = rng.uniform(1, 2, (2, 30)).astype(dtype)
+        step = (0.05 * rng.standard_normal((2, 30))).astype(dtype)
+        differences = {"w": (old + step - old).astype(dtype)}
+        cost = rounded_with(differences, {"w": old})
+        np.testing.assert_array_equal(cost["w"], np.full((2, 30), 4 * unit))
+        assert rounded_with({"w": step}, {"w": old}) == {}
+        assert rounded_with({"w": differences["w"][:, :9]}, {"w": old[:, :9]}) == {}, "too few to tell"
+        assert rounded_with({"w": differences["w"], "b": step}, {"w": old, "b": old}) == {}
+
+
+def test_an_update_that_is_a_difference_of_params_is_rounded_as_they_are():
+    def descent(rate, parts=1):
+        def factory(learning_rate):
+            def update(grads, state, params):
+                def step(g, p):
+                    new = p
+                    for _ in range(parts):
+                        new = new - (rate * learning_rate / parts) * g
+                    return (new - p).astype(g.dtype)
+
+                return jax.tree.map(step, grads, params), state
+
+            return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+        return factory
+
+    def ask(subject, reference, *checks):
+        asked = dict(trajectory.questions(Subject(subject), Subject(reference)))
+        for check in checks:
+            asked[check]()
+
+    ask(descent(1, parts=2), optax.sgd, "defaults, float64", "bfloat16", "float16 beside float32")
+    ask(descent(1, parts=2), descent(1), "defaults, float64", "bfloat16", "float16 beside float32")
+    with pytest.raises(Fail, match=r"relative 1\.0e-06"):
+        ask(descent(1.000001, parts=2), optax.sgd, "defaults, float64")
