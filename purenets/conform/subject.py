@@ -225,6 +225,16 @@ class Subject:
             self.factory(**{self.own_names.get(name, name): x for name, x in wanted.items()}), self.name
         )
 
+    def refuses(self, settings: Mapping[str, Any]) -> str | None:
+        """What the factory says against settings, if it does so in words of its own and does not break."""
+        try:
+            self.build(settings)
+        except (ValueError, NotImplementedError) as error:
+            return str(error)
+        except Exception:  # whoever builds it next is told
+            return None
+        return None
+
     def step(self, tx: Transform, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
         """One update, with the standard extra arguments where the optimizer cannot do without."""
         return tx.update(grads, state, params, **self.extras(grads, params))

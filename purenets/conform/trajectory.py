@@ -156,6 +156,8 @@ class _Comparison:
             once(self.reference)
         except Exception as error:
             raise Skip(f"the reference does not take it: {one_line(error, 100)}") from None
+        if said := self.subject.refuses({**self.shared, **config.static}):
+            raise Note(f"refused: {said[:140]}")
         try:
             once(self.subject)
         except Exception as error:

@@ -15,7 +15,7 @@ from purenets.conform.compare import (
     rounded_with,
     tolerance_for,
 )
-from purenets.conform.report import Fail
+from purenets.conform.report import Fail, Note
 from purenets.conform.subject import Subject
 
 
@@ -137,3 +137,45 @@ def test_an_update_that_is_a_difference_of_params_is_rounded_as_they_are():
     ask(descent(1, parts=2), descent(1), "defaults, float64", "bfloat16", "float16 beside float32")
     with pytest.raises(Fail, match=r"relative 1\.0e-06"):
         ask(descent(1.000001, parts=2), optax.sgd, "defaults, float64")
+
+
+def test_nobody_need_share_a_nan_that_the_reference_makes_of_finite_gradients():
+    def rooted(of, floor):
+        def factory(learning_rate=0.1):
+            def update(grads, state, params=None):
+                roots = jax.tree.map(lambda g: of * learning_rate * jnp.sqrt(jnp.maximum(g, floor)), grads)
+                return roots, state
+
+            return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+        return factory
+
+    def ask(subject):
+        asked = dict(trajectory.questions(Subject(subject), Subject(rooted(-1.0, -np.inf))))
+        asked["defaults, float64"]()
+
+    ask(rooted(-1.0, 0.0))
+    with pytest.raises(Fail, match="instead of"):
+        ask(rooted(-1.1, 0.0))
+
+
+def test_a_flag_that_the_factory_refuses_in_words_is_told_and_one_on_which_it_breaks_is_a_failure():
+    def always(error):
+        def factory(learning_rate, nesterov=True):
+            if not nesterov:
+                raise error("always Nesterov")
+            return optax.sgd(learning_rate, momentum=0.9, nesterov=True)
+
+        return factory
+
+    def reference(learning_rate, nesterov=True):
+        return optax.sgd(learning_rate, momentum=0.9, nesterov=nesterov)
+
+    for error, outcome, text in (
+        (ValueError, Note, "refused: always Nesterov"),
+        (NotImplementedError, Note, "refused"),
+        (TypeError, Fail, "the reference takes it: TypeError: always Nesterov"),
+    ):
+        asked = dict(trajectory.questions(Subject(always(error)), Subject(reference)))
+        with pytest.raises(outcome, match=text):
+            asked["nesterov=False"]()

@@ -184,3 +184,23 @@ def test_a_number_that_may_not_be_scheduled_here_is_only_told():
 
     with pytest.raises(Note, match="weight_decay scheduled"):
         ask("other numbers scheduled", decayed(), scheduled)
+
+
+def test_a_number_that_the_factory_refuses_in_words_need_not_be_taken_and_one_on_which_it_breaks_must():
+    def none_at_zero(error):
+        def check(b1):
+            if b1 == 0:
+                raise error(f"b1 must be above 0, got {b1}")
+
+        return check
+
+    taken = ask("numbers of exactly zero", decayed(check=none_at_zero(ValueError)), decayed())
+    assert "b1=0.0" not in taken
+    assert "weight_decay=0.0" in taken
+    with pytest.raises(Fail, match=r"with b1=0\.0: raised TypeError: b1 must be above 0"):
+        ask("numbers of exactly zero", decayed(check=none_at_zero(TypeError)), decayed())
+
+
+def test_no_two_half_precisions_meet_in_one_tree_which_optax_cannot_inject_numbers_into():
+    injected = lambda learning_rate=0.1: optax.inject_hyperparams(optax.adamw)(learning_rate)
+    ask("float16 beside float32", injected, lambda learning_rate=0.1: optax.adamw(learning_rate))
