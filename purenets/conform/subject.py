@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
+from purenets.conform.report import one_line
+
 __all__ = ["Subject", "Transform", "guess", "is_rate", "load", "name_of"]
 
 SYNONYMS = (
@@ -229,8 +231,8 @@ class Subject:
         """What the factory says against settings, if it does so in words of its own and does not break."""
         try:
             self.build(settings)
-        except (ValueError, NotImplementedError) as error:
-            return str(error)
+        except (ValueError, NotImplementedError, AssertionError) as error:
+            return one_line(error, 140)
         except Exception:  # whoever builds it next is told
             return None
         return None

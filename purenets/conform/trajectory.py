@@ -157,7 +157,7 @@ class _Comparison:
         except Exception as error:
             raise Skip(f"the reference does not take it: {one_line(error, 100)}") from None
         if said := self.subject.refuses({**self.shared, **config.static}):
-            raise Note(f"refused: {said[:140]}")
+            raise Note(f"refused: {said}")
         try:
             once(self.subject)
         except Exception as error:

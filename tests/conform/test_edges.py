@@ -202,5 +202,5 @@ def test_a_number_that_the_factory_refuses_in_words_need_not_be_taken_and_one_on
 
 
 def test_no_two_half_precisions_meet_in_one_tree_which_optax_cannot_inject_numbers_into():
-    injected = lambda learning_rate=0.1: optax.inject_hyperparams(optax.adamw)(learning_rate)
-    ask("float16 beside float32", injected, lambda learning_rate=0.1: optax.adamw(learning_rate))
+    injected = lambda learning_rate=0.1: optax.inject_hyperparams(optax.sgd)(learning_rate)
+    ask("float16 beside float32", injected, lambda learning_rate=0.1: optax.sgd(learning_rate))
