@@ -29,6 +29,7 @@ from purenets.paths import flatten, unflatten
 __all__ = ["questions"]
 
 STEPS = 24
+INFINITE = 1
 SHAPES = ((3,), (3, 1), (1, 4), (3,), (2, 3), (3,), (1, 1), (2, 1, 2, 2, 3))
 MANY = {f"leaf_{at:02}": SHAPES[at % len(SHAPES)] for at in range(15)}
 TREE = {"w": np.array([[0.3, -1.2, 0.0], [2.0, -0.1, 0.7]]), "b": np.array([-0.4, 0.9, 1.1])}
@@ -97,7 +98,7 @@ class _Edges:
             raise Skip("no paper says what comes of NaN")
         with jax.enable_x64(True):
             first, *_, last = self.shapes
-            plans = {
+            plans = {  # of an infinity there is something in row INFINITE alone
                 "one NaN": ([(first, 3)], np.nan),
                 "one infinity": ([(first, 3), (last, 9)], np.inf),
                 "NaN throughout, once": ([(path, 4) for path in self.shapes], np.nan),
@@ -196,18 +197,28 @@ class _Edges:
         return ", ".join(taken) or "none"
 
     def traced(self) -> str:
-        """What the reference takes traced, the subject takes traced."""
+        """What the reference takes traced, the subject takes traced.
+
+        The rate must be, for sweeps. Who looks at another number, to see whether it is allowed or zero, is told so.
+        """
         if self.reference.build(self.shared).numpy:
             raise Skip("the reference computes in NumPy")
-        taken = []
+        taken, looked_at = [], []
         for name in self.numbers:
             value = {name: float(self.shared.get(name, self.subject.default(name)))}
             static = {k: v for k, v in self.shared.items() if k != name}
             if not traceable(self.reference, static, value):
                 continue
-            if not traceable(self.subject, static, value):
+            if traceable(self.subject, static, value):
+                taken.append(name)
+            elif name == self.subject.rate:
                 raise Fail(f"{name} may be traced in the reference, and not here: it looks at the value")
-            taken.append(name)
+            else:
+                looked_at.append(name)
+        if looked_at:
+            raise Note(
+                f"it looks at the value of {', '.join(looked_at)}, which may be traced in the reference"
+            )
         return ", ".join(taken)
 
     def halves(self) -> str | None:
@@ -283,12 +294,16 @@ def _lost(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """Where nothing is asked: an entry that the reference has lost is lost, whatever follows.
 
     But an entry that moves at the step at which the reference loses it has swallowed what it was given. One
-    that stands still has not: zero is what a guarded division makes of it.
+    that stands still has not: zero is what a guarded division makes of it. Nor is an entry asked that an infinity made
+    NaN of: forms that are equal on paper part there, as ``x / (1 + x)`` and ``1 / (1 + 1 / x)`` do.
     """
     lost = np.logical_or.accumulate(~np.isfinite(theirs), axis=1)
     first = lost.copy()
     first[:, 1:] &= ~lost[:, :-1]
-    return lost & ~(first & np.isfinite(ours) & (ours != 0))
+    met = np.zeros(ours.shape, bool)
+    met[INFINITE].reshape(ours.shape[1], -1)[:, :1] = True
+    met &= np.logical_or.accumulate(np.isnan(ours), axis=1)
+    return (lost & ~(first & np.isfinite(ours) & (ours != 0))) | met
 
 
 def grads_dtype(grads: Any, path: str) -> str:

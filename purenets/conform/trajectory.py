@@ -34,7 +34,7 @@ STEPS = 160
 BIG_STEPS = 24
 LONG_STEPS = 2400
 LONG: Shapes = {"w": (5,), "gain": ()}
-JUMPS = (0, 0, 995, 9_990, 99_990, 2**24 - 5, 2**31 - 8)
+JUMPS = (0, 0, 995, 9_990, 99_990, 2**24 - 5, 2**31 - 3_000)
 
 
 SETS: Mapping[str, Shapes] = {"small": SMALL, "full": FULL, "big": {**SMALL, **BIG}, "long": LONG}

@@ -37,9 +37,10 @@ def ask(check, subject, reference=decayed()):
     return dict(edges.questions(subject, reference, turned, shared_settings(subject, reference)))[check]()
 
 
-def floats_only(w):
-    if w > 1:
-        raise ValueError("too much")
+def rated(learning_rate=0.1, b1=0.9, weight_decay=0.01):
+    if learning_rate < 0:
+        raise ValueError("uphill")
+    return decayed()(learning_rate, b1, weight_decay)
 
 
 def swallowing(g):
@@ -54,7 +55,7 @@ def swallowing(g):
         ("gradients that are not finite", decayed(grads=lambda g: g + 0 * g.sum()), "instead of"),
         ("numbers of exactly zero", decayed(number=lambda w: w or 0.5), "with weight_decay=0.0"),
         ("numbers of exactly zero", decayed(number=lambda w: w or 1e-8), "with weight_decay=0.0"),
-        ("numbers traced", decayed(check=floats_only), "b1 may be traced in the reference"),
+        ("numbers traced", rated, "learning_rate may be traced in the reference"),
         (
             "float16 beside float32",
             decayed(grads=lambda g: g * (2 if g.dtype == jnp.float16 else 1)),
@@ -204,3 +205,33 @@ def test_a_number_that_the_factory_refuses_in_words_need_not_be_taken_and_one_on
 def test_no_two_half_precisions_meet_in_one_tree_which_optax_cannot_inject_numbers_into():
     injected = lambda learning_rate=0.1: optax.inject_hyperparams(optax.sgd)(learning_rate)
     ask("float16 beside float32", injected, lambda learning_rate=0.1: optax.sgd(learning_rate))
+
+
+def test_who_looks_at_a_number_besides_the_rate_is_told_so():
+    def check(b1):
+        if not 0 <= b1 < 1:
+            raise ValueError(f"b1 must be from 0 to 1, got {b1}")
+
+    def rule(p, w):
+        return w * p if w else 0 * p
+
+    for subject, name in ((decayed(check=check), "b1"), (decayed(rule=rule), "weight_decay")):
+        with pytest.raises(Note, match=f"looks at the value of {name}, which may be traced"):
+            ask("numbers traced", subject)
+
+
+def test_an_infinity_may_become_nan_where_it_came_and_nowhere_else():
+    def squashed(rule):
+        def factory(learning_rate=0.1):
+            def update(updates, state, params):
+                return jax.tree.map(lambda g: (-learning_rate * rule(g)).astype(g.dtype), updates), state
+
+            return lambda params: (), update
+
+        return factory
+
+    check = "gradients that are not finite"
+    one = squashed(lambda g: 1 / (1 + 1 / jnp.where(g == 0, 1e-300, g * g)))
+    ask(check, squashed(lambda g: g * g / (1 + g * g)), one)
+    with pytest.raises(Fail, match="with one infinity"):
+        ask(check, squashed(lambda g: g * g / (1 + g * g) + 0 * jnp.where(jnp.isinf(g), g, 0).sum()), one)

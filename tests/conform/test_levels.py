@@ -35,7 +35,6 @@ def test_the_protocol_is_asked_of_every_container(factory, check, message):
     [
         (sgd(init_count=lambda: jnp.asarray(0)), "state keeps its form, float32", "weakly typed at 'count'"),
         (sgd(increment=lambda c: c + 2), "counters advance by one", "went [0.0, 2.0, 4.0, 6.0]"),
-        (sgd(increment=lambda c: c + 1), "counters stop at their largest value", "2147483647 to -2147483648"),
         (sgd(init_count=lambda: jnp.zeros([], jnp.int8)), "counters stop at their largest value", "after 127"),
         (sgd(after=lambda u, s: (jax.tree.map(lambda x: x.astype(jnp.float32), u), s)),
          "state keeps its form, bfloat16", "float32 instead of bfloat16"),
@@ -43,10 +42,17 @@ def test_the_protocol_is_asked_of_every_container(factory, check, message):
         (sgd(init_count=lambda: jnp.zeros([], jnp.bfloat16), increment=lambda c: c + 1),
          "counters in half precision", "'count' counts updates in bfloat16, which goes no further than 256"),
     ],
-    ids=["weak", "by two", "wraps", "narrow", "dtype", "structure", "half"],
+    ids=["weak", "by two", "narrow", "dtype", "structure", "half"],
 )  # fmt: skip
 def test_stability_is_found_broken(factory, check, message):
     assert message in failed(factory, "L1")[check]
+
+
+def test_a_counter_that_begins_again_after_two_thousand_million_updates_is_told():
+    report = check_optimizer(sgd(increment=lambda c: c + 1), levels=["L1"])
+    (row,) = [row for row in report.rows if row.check == "counters stop at their largest value"]
+    assert row.status == "note"
+    assert "2147483647 to -2147483648" in row.detail
 
 
 def test_a_pair_that_writes_into_its_inputs_is_found():
@@ -167,12 +173,12 @@ def test_convergence_finds_an_optimizer_that_stays_where_it_is():
 
 def test_what_is_allowed_to_fail_becomes_a_note_with_its_reason():
     report = check_optimizer(
-        sgd(increment=lambda c: c + 1), levels=["L1"],
-        allow={"counters stop at their largest value": "two billion steps are enough"},
+        sgd(init_count=lambda: jnp.zeros([], jnp.int8)), levels=["L1"],
+        allow={"counters stop at their largest value": "a hundred steps are enough"},
     )  # fmt: skip
     row = next(row for row in report.rows if row.check == "counters stop at their largest value")
     assert row.status == "note"
-    assert "two billion steps are enough" in row.detail
+    assert "a hundred steps are enough" in row.detail
 
 
 def momentum_in(dtype):

@@ -237,7 +237,7 @@ PROTOCOL = [
     ("adam", "no derivative", "m_hat = m / (1 - b1**count)", "import jax; m_hat = jax.lax.stop_gradient(m / (1 - b1**count))"),
     ("adam", "a callback left in", "count = increment(state.count)\n", "count = increment(state.count); import jax; jax.debug.callback(lambda c: None, count)\n"),
     ("lars", "params moved in place", "need(params)\n", "need(params); each(lambda p: p.__imul__(1.001) if hasattr(p, 'setflags') and p.ndim else p, params)\n"),
-    ("lamb", "looks at the value of b1", "need(params)\n", "need(params); bool(b1 < 1)\n"),
+    ("lamb", "looks at the value of the rate", "need(params)\n", "need(params); callable(learning_rate) or bool(learning_rate >= 0)\n"),
     ("adamw", "no decay means the default decay", "decayed(step, params, weight_decay, mask)", "decayed(step, params, weight_decay if hasattr(weight_decay, 'dtype') else weight_decay or 1e-2, mask)"),
     ("adagrad", "norm over the batch of runs", "t + g * g, old.sum_of_squares, grads", "t + jnp.sum(g * g), old.sum_of_squares, grads"),
     ("rmsprop", "changes the shape of scalars", "updates = step if momentum is None else trace", "updates = each(jnp.atleast_1d, step) if momentum is None else trace"),
