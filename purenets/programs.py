@@ -31,7 +31,7 @@ def alike(rows: Sequence[Sequence[Any]]) -> list[list[int]]:
     found: dict[Any, list[int]] = {}
     for at, row in enumerate(rows):
         leaves, structure = jax.tree.flatten(row)
-        kinds = [(getattr(x, "shape", ()), getattr(x, "dtype", type(x)), type(x)) for x in leaves]
+        kinds = [(getattr(x, "shape", ()), getattr(x, "dtype", None), type(x)) for x in leaves]
         found.setdefault((structure, *kinds), []).append(at)
     return list(found.values())
 

@@ -61,7 +61,14 @@ class _Edges:
         self.shapes = shapes_for(SMALL, subject, reference)
         self.numbers = [k.name for k in turned if k.kind == "number"]
 
-    def _compare(self, token: str, rows: list[Any], labels: list[str], unasked: Any = None) -> str | None:
+    def _compare(
+        self,
+        token: str,
+        rows: list[Any],
+        labels: list[str],
+        unasked: Any = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> str | None:
         both = stack(rows)
         scalars = "" if "gain" in self.shapes else "/no scalars"
         nothing: list[dict[str, float]] = [{} for _ in labels]
@@ -72,7 +79,7 @@ class _Edges:
             range(len(labels)),
             nothing,
             labels,
-            self.shared,
+            {**self.shared, **(settings or {})},
             concrete=True,
         )
         return compare_runs(self.subject, self.reference, case, unasked=unasked)
@@ -160,14 +167,9 @@ class _Edges:
 
     def _measured(self, settings: Mapping[str, Any], label: str, apart: Fail) -> None:
         """Compare once more with rounding measured: under some settings equal numbers are subtracted."""
-        both = stack([sequence(91, self.shapes, STEPS // 2, np.float64, kinds=("normal",))])
-        static = {**self.shared, **settings}
+        plain = sequence(91, self.shapes, STEPS // 2, np.float64, kinds=("normal",))
         try:
-            compare_runs(
-                self.subject,
-                self.reference,
-                Case("settings", both.grads, both.params, [0], [{}], [label], static, concrete=True),
-            )
+            self._compare("settings", [plain], [label], settings=settings)
         except Skip:
             raise apart from None
 

@@ -196,6 +196,7 @@ def _counters_advance(subject: Subject) -> str:
 def _counters_stop(subject: Subject) -> None:
     tx, states, found = _counting(subject)
     grads, params = jax.tree.map(jnp.asarray, _data(subject, 3))
+    told = []
     for path, values in found.items():
         if not _rises(values):
             continue
@@ -203,7 +204,10 @@ def _counters_stop(subject: Subject) -> None:
         if not jnp.issubdtype(dtype, jnp.integer):
             exact = 2 ** (jnp.finfo(dtype).nmant + 1)
             text = f"{path!r} is {dtype}, in which one more is no more after {exact} updates"
-            raise (Fail if exact < 2**20 else Note)(text)
+            if exact < 2**20:
+                raise Fail(text)
+            told.append(text)
+            continue
         if jnp.iinfo(dtype).bits < 32:
             raise Fail(f"{path!r} is {dtype}, which ends after {jnp.iinfo(dtype).max} updates")
         top = jnp.iinfo(dtype).max
@@ -214,7 +218,9 @@ def _counters_stop(subject: Subject) -> None:
         left = {path_of(p): x for p, x in jax.tree_util.tree_flatten_with_path(after)[0]}[path]
         if int(left) < top and counts_updates(subject, {}).get(path, True):
             # Nobody makes so many updates, so it is told and not failed.
-            raise Note(f"{path!r} goes from {top} to {int(left)}: count with a saturating increment")
+            told.append(f"{path!r} goes from {top} to {int(left)}: count with a saturating increment")
+    if told:
+        raise Note("; ".join(told))
 
 
 def _counters_in_half(subject: Subject) -> None:

@@ -144,8 +144,8 @@ def leafwise(
             done = for_each(partial(_kept, rule, outputs, names, who, path), some)
         for at, row in zip(places, done, strict=True):
             made[at] = row
-    trees = tuple(jax.tree.unflatten(treedef, [row[i] for row in made]) for i in range(outputs))
-    return trees if outputs > 1 else trees[0]
+    results = tuple(jax.tree.unflatten(treedef, [row[i] for row in made]) for i in range(outputs))
+    return results if outputs > 1 else results[0]
 
 
 def _kept(

@@ -55,6 +55,19 @@ def test_a_counter_that_begins_again_after_two_thousand_million_updates_is_told(
     assert "2147483647 to -2147483648" in row.detail
 
 
+def test_a_counter_that_ends_early_is_found_beside_one_that_is_only_told():
+    def factory(learning_rate=0.1):
+        def update(grads, state, params=None):
+            counts = {name: (count + 1).astype(count.dtype) for name, count in state.items()}
+            return jax.tree.map(lambda g: (-learning_rate * g).astype(g.dtype), grads), counts
+
+        start = {"calls": jnp.zeros([], jnp.int32), "place": jnp.zeros([], jnp.int8)}
+        return optax.GradientTransformation(lambda params: start, update)
+
+    found = failed(factory, "L1")["counters stop at their largest value"]
+    assert "'place' is int8, which ends after 127 updates" in found
+
+
 def test_a_pair_that_writes_into_its_inputs_is_found():
     def careless(learning_rate):
         def update(grads, state, params=None):
