@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.interpreters.partial_eval import DynamicJaxprTracer
+from jax.api_util import debug_info
+from jax.extend import linear_util
+from jax.extend.core import ClosedJaxpr
+from jax.interpreters.partial_eval import DynamicJaxprTracer, trace_to_jaxpr_dynamic
 
-__all__ = ["alike", "for_each", "programs_inside"]
+__all__ = ["alike", "for_each", "program_of", "programs_inside"]
 
 _SEVERAL, _LOT = 4, 8
 """From how many rows on tracing once is worth a function of its own, and how many are put into a program at once."""
@@ -24,6 +27,17 @@ def programs_inside(eqn: Any) -> list[Any]:
             elif hasattr(one, "eqns"):
                 found.append(one)
     return found
+
+
+def program_of(function: Callable[..., Sequence[Any]], arrays: Sequence[Any]) -> ClosedJaxpr:
+    """The program of a function from arrays to arrays.
+
+    That of ``jax.make_jaxpr``, which would also make a name for each array, and take longer for that than for all else.
+    """
+    named = arrays if jax.config.jax_enable_checks else ()  # type: ignore[attr-defined]
+    flat = linear_util.wrap_init(function, debug_info=debug_info("jit", function, named, {}))
+    jaxpr, _, consts = trace_to_jaxpr_dynamic(flat, [jax.typeof(x) for x in arrays])
+    return ClosedJaxpr(jaxpr, consts)
 
 
 def alike(rows: Sequence[Sequence[Any]]) -> list[list[int]]:

@@ -24,6 +24,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 from purenets.optim.apply import apply_updates
 from purenets.optim.base import GradientTransformation, OptState, Params, Updates
 from purenets.optim.pieces import Piece, entries, joined, levels_of, likeness, opened, variables
+from purenets.programs import program_of
 
 __all__ = ["LARGE", "leaf_by_leaf", "update_params"]
 
@@ -94,7 +95,7 @@ def leaf_by_leaf(function: Callable[..., Any]) -> Callable[..., Any]:
             made.append(tree)
             return results
 
-        program = jax.make_jaxpr(flat)(*leaves)
+        program = program_of(flat, leaves)
         if not program.effects:
             program = ClosedJaxpr(_cut(opened(program.jaxpr, LARGE)), program.consts)
         return jax.tree.unflatten(made[0], jaxpr_as_fun(program)(*leaves))
