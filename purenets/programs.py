@@ -29,14 +29,14 @@ def programs_inside(eqn: Any) -> list[Any]:
     return found
 
 
-def program_of(function: Callable[..., Sequence[Any]], arrays: Sequence[Any]) -> ClosedJaxpr:
-    """The program of a function from arrays to arrays.
+def program_of(function: Callable[..., Sequence[Any]], avals: Sequence[Any]) -> ClosedJaxpr:
+    """The program of a function from arrays to arrays, for arrays of these abstract values.
 
     That of ``jax.make_jaxpr``, which would also make a name for each array, and take longer for that than for all else.
     """
-    named = arrays if jax.config.jax_enable_checks else ()  # type: ignore[attr-defined]
+    named = avals if jax.config.jax_enable_checks else ()  # type: ignore[attr-defined]
     flat = linear_util.wrap_init(function, debug_info=debug_info("jit", function, named, {}))
-    jaxpr, _, consts = trace_to_jaxpr_dynamic(flat, [jax.typeof(x) for x in arrays])
+    jaxpr, _, consts = trace_to_jaxpr_dynamic(flat, avals)
     return ClosedJaxpr(jaxpr, consts)
 
 

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxpr_as_fun
 
-from purenets.programs import alike, for_each, programs_inside
+from purenets.programs import alike, for_each, program_of, programs_inside
 
 
 def counted():
@@ -94,3 +95,28 @@ def test_the_program_of_a_custom_derivative_is_found_and_its_rules_are_not():
     program = jax.make_jaxpr(lambda x: jax.nn.relu(x))(1.0)
     inside = [inner for eqn in program.eqns for inner in programs_inside(eqn)]
     assert len(inside) == len(program.eqns) == 1
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_program_is_that_of_make_jaxpr_but_for_the_names(checked):
+    def around(rate):
+        def function(x, y):
+            return [rate * x + y, jnp.sum(y), jnp.cumsum(x)]
+
+        arrays = jnp.arange(3.0), jnp.ones(3)
+        program = program_of(function, [jax.typeof(x) for x in arrays])
+        usual = jax.make_jaxpr(function)(*arrays)
+        assert [eqn.primitive for eqn in program.jaxpr.eqns] == [eqn.primitive for eqn in usual.jaxpr.eqns]
+        assert program.in_avals == usual.in_avals
+        assert program.out_avals == usual.out_avals
+        return jaxpr_as_fun(program)(*arrays)
+
+    before = jax.config.jax_enable_checks
+    jax.config.update("jax_enable_checks", checked)
+    try:
+        scaled, total, sums = jax.jit(around)(2.0)
+    finally:
+        jax.config.update("jax_enable_checks", before)
+    np.testing.assert_array_equal(scaled, [1, 3, 5])
+    np.testing.assert_array_equal(total, 3)
+    np.testing.assert_array_equal(sums, [0, 1, 3])

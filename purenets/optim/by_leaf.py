@@ -95,7 +95,7 @@ def leaf_by_leaf(function: Callable[..., Any]) -> Callable[..., Any]:
             made.append(tree)
             return results
 
-        program = program_of(flat, leaves)
+        program = program_of(flat, [jax.typeof(leaf) for leaf in leaves])
         if not program.effects:
             program = ClosedJaxpr(_cut(opened(program.jaxpr, LARGE)), program.consts)
         return jax.tree.unflatten(made[0], jaxpr_as_fun(program)(*leaves))
@@ -155,7 +155,7 @@ def _call(like: _Alike) -> JaxprEqn:
             return jaxpr_as_fun(like.program)(*args)
 
     with set_xla_metadata(inlineable="false"):
-        (eqn,) = jax.make_jaxpr(some_leaves)(*like.program.in_avals).eqns
+        (eqn,) = program_of(some_leaves, like.program.in_avals).jaxpr.eqns
     return eqn
 
 

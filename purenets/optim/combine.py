@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
@@ -162,15 +163,18 @@ def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransforma
 def _scaled(step_size: ArrayLike, updates: Updates) -> Updates:
     """The scaled updates in their own dtypes: a float32 rate must not widen a bfloat16 update."""
 
+    @cache
+    def same(dtype: Any) -> Any:
+        """The step size as one number of that dtype, or None where it is not one."""
+        number = np.asarray(step_size, dtype) if isinstance(step_size, float | int) else step_size
+        fits = jnp.issubdtype(dtype, jnp.inexact) and getattr(number, "dtype", None) == dtype
+        return number if fits and jnp.ndim(number) == 0 else None
+
     def scaled(u: Any) -> Any:
-        dtype = u.dtype if isinstance(u, jax.Array) else jnp.result_type(u)
+        if isinstance(u, jax.Array) and (number := same(u.dtype)) is not None:
+            return lax.mul(u, number)  # without promotion, which would be most of the tracing
+        new, dtype = step_size * u, jnp.result_type(u)
         floating = jnp.issubdtype(dtype, jnp.inexact)
-        if floating and isinstance(u, jax.Array):
-            # What is of one dtype needs no promotion, which would be most of the tracing.
-            number = np.asarray(step_size, dtype) if isinstance(step_size, float | int) else step_size
-            if getattr(number, "dtype", None) == dtype and jnp.ndim(number) == 0:
-                return lax.mul(u, number)
-        new = step_size * u
         return jnp.asarray(new, dtype) if floating and jnp.result_type(new) != dtype else new
 
     return jax.tree.map(scaled, updates)
