@@ -18,4 +18,7 @@ def test_the_code_of_the_readme_runs():
     assert np.allclose([row["rate"] for row in rows], [1e-3, 1e-2])
     assert len(names["ts"].params["dense_1"]["kernel"].sharding.device_set) == 8
     assert names["costs"].fits
+    told = "L4  FAIL  defaults, float64  step 0, state mu/"
+    assert told in text
+    assert told in str(names["proof"])
     assert set(names["report"].loaded) == {"dense_1/kernel", "dense_1/bias", "head/kernel", "head/bias"}
