@@ -36,6 +36,7 @@ extensions = [
     "formulas",
     "gallery_pages",
     "reference",
+    "source_pages",
 ]
 exclude_patterns = ["gallery", "_build", "jupyter_execute", "**/.ipynb_checkpoints"]
 
