@@ -70,8 +70,9 @@ def _is_free(eqn: JaxprEqn) -> bool:
 
 def levels_of(jaxpr: Jaxpr, large: int) -> list[tuple[list[Piece], list[Piece]]]:
     """The levels in the order in which they can run: on each the small equations, if there are any, and the strands."""
-    values = [
-        [v for v in (*variables(eqn.invars), *eqn.outvars) if entries(v) >= large] for eqn in jaxpr.eqns
+    # No literal is large.
+    values: list[list[Any]] = [
+        [v for v in (*eqn.invars, *eqn.outvars) if entries(v) >= large] for eqn in jaxpr.eqns
     ]
     strands = _Strands()
     for together in values:

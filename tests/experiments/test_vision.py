@@ -111,7 +111,7 @@ def test_under_batch_norm_no_step_of_the_weights_is_too_large(tmp_path):
 
 @needs_data
 @pytest.mark.covers("X15", "X16", "N10", "N11", "N13")
-def test_dropout_silences_hidden_units(tmp_path):
+def test_dropout_silences_hidden_units(tmp_path, compile_fully):
     small = ["--examples", "200", "--units", "32", "--epochs", "3", "--seeds", "2", "--encoder-epochs", "25"]
     report = run("dropout", tmp_path, *small, "--draws", "2")
     numbers = report["numbers"]
@@ -123,7 +123,7 @@ def test_dropout_silences_hidden_units(tmp_path):
 
 @needs_data
 @pytest.mark.covers("X29", "T08", "T09")
-def test_changed_copies_narrow_the_gap(tmp_path):
+def test_changed_copies_narrow_the_gap(tmp_path, compile_fully):
     report = run(
         "augmentation", tmp_path, "--examples", "200", "--epochs", "40", "--units", "64", "--seeds", "2"
     )
@@ -138,7 +138,7 @@ def test_changed_copies_narrow_the_gap(tmp_path):
 
 @needs_data
 @pytest.mark.covers("X52", "M42")
-def test_a_convolutional_network_has_fewer_parameters_and_bears_a_shift(tmp_path):
+def test_a_convolutional_network_has_fewer_parameters_and_bears_a_shift(tmp_path, compile_fully):
     report = run("mlp_vs_cnn", tmp_path, "--examples", "1000", "--epochs", "3", "--seeds", "1")
     numbers = report["numbers"]
     assert numbers["parameters, dense, 16 and 16"] == 13_002
