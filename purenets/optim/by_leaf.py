@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import chain
 from typing import Any
 
 import jax
@@ -40,6 +41,9 @@ _TOGETHER = 420_000
 
 _IN_ORDER = 7
 """How many arrays may be made in one call: from eight kernels on XLA's runtime follows an order of its own."""
+
+_MANY = 9
+"""From how many alike calls on they are put into lots, which spares JAX to make code of each."""
 
 
 def update_params(
@@ -107,23 +111,40 @@ def _cut(jaxpr: Jaxpr) -> Jaxpr:
     """The same program, with calls in place of the equations of large leaves."""
     eqns: list[JaxprEqn] = []
     for small, strands in levels_of(jaxpr, LARGE):
-        alike = defaultdict(list)
+        alike: dict[Hashable, list[Piece]] = defaultdict(list)
         for strand in strands:
             alike[likeness(strand)].append(strand)
-        calls = {like: pieces for like, pieces in alike.items() if _worth_a_call(pieces[0])}
-        rest = [*small, *(piece for like, pieces in alike.items() if like not in calls for piece in pieces)]
-        eqns += [eqn for piece in rest for eqn in piece.eqns]
-        eqns += _calls(calls, jaxpr)
+        worth = {like: pieces for like, pieces in alike.items() if _worth_a_call(pieces[0])}
+        rest = [*small, *(piece for like, pieces in alike.items() if like not in worth for piece in pieces)]
+        calls = _bundled(worth, jaxpr, _in_cache, _call)
+        many = {like: calls.pop(like) for like, same in [*calls.items()] if len(same) >= _MANY}
+        lots = _bundled(many, jaxpr, _in_a_lot, _lot)
+        eqns += [eqn for piece in chain(rest, *calls.values(), *lots.values()) for eqn in piece.eqns]
     return jaxpr.replace(eqns=eqns)
 
 
-def _calls(alike: dict[Hashable, list[Piece]], whole: Jaxpr) -> Iterator[JaxprEqn]:
-    """As many alike pieces in one call as it may have, or nearly; calls that compute the same are of one program."""
+def _in_cache(pieces: list[Piece]) -> int:
+    """How many alike leaves one call may work on."""
+    read, written = sum(map(entries, pieces[0].invars)), len(pieces[0].outvars)
+    return max(1, min(_IN_ORDER // written, _TOGETHER // max(1, read)))
+
+
+def _in_a_lot(calls: list[Piece]) -> int:
+    """How many alike calls to put into a lot: as many as there will be lots."""
+    return math.isqrt(len(calls))
+
+
+def _bundled(
+    alike: dict[Hashable, list[Piece]],
+    whole: Jaxpr,
+    most: Callable[[list[Piece]], int],
+    one: Callable[[_Alike], JaxprEqn],
+) -> dict[Hashable, list[Piece]]:
+    """As many alike pieces in one equation as may be, or nearly; what computes the same is of one program."""
+    bundles: dict[Hashable, list[Piece]] = {}
     for like, pieces in alike.items():
-        made: dict[tuple[int, ...], JaxprEqn] = {}
-        read, written = sum(map(entries, pieces[0].invars)), len(pieces[0].outvars)
-        most = max(1, min(_IN_ORDER // written, _TOGETHER // max(1, read)))
-        size = math.ceil(len(pieces) / math.ceil(len(pieces) / most))
+        made: dict[tuple[int, ...], tuple[JaxprEqn, list[Piece]]] = {}
+        size = math.ceil(len(pieces) / math.ceil(len(pieces) / most(pieces)))
         for start in range(0, len(pieces), size):
             some = pieces[start : start + size]
             bundle = joined(some)
@@ -133,8 +154,12 @@ def _calls(alike: dict[Hashable, list[Piece]], whole: Jaxpr) -> Iterator[JaxprEq
                 part = whole.replace(
                     constvars=[], invars=bundle.invars, outvars=bundle.outvars, eqns=bundle.eqns
                 )
-                made[shared] = _call(_Alike(ClosedJaxpr(part, ()), (like, shared)))
-            yield made[shared].replace(invars=[*bundle.invars], outvars=bundle.outvars)
+                made[shared] = one(_Alike(ClosedJaxpr(part, ()), (like, shared))), []
+            eqn, done = made[shared]
+            eqn = eqn.replace(invars=[*bundle.invars], outvars=bundle.outvars)
+            done.append(Piece([eqn], bundle.invars, bundle.outvars))
+        bundles |= {(like, shared): done for shared, (_, done) in made.items()}
+    return bundles
 
 
 @dataclass(frozen=True)
@@ -143,6 +168,23 @@ class _Alike:
 
     program: ClosedJaxpr = field(compare=False)
     likeness: Hashable
+
+
+def _lot(like: _Alike) -> JaxprEqn:
+    """An equation that JAX dissolves when it makes code of it, and makes code of once for all that are alike.
+
+    That is what it does with one of :func:`jax.checkpoint`, which keeps everything here, and does not with a call.
+    """
+    empty = _empty_lot()
+    return empty.replace(params={**empty.params, "jaxpr": like.program.jaxpr})
+
+
+@cache
+def _empty_lot() -> JaxprEqn:
+    everything = jax.checkpoint_policies.everything_saveable
+    lot = jax.checkpoint(lambda x: x, prevent_cse=False, policy=everything)
+    (eqn,) = jax.make_jaxpr(lot)(0.0).eqns
+    return eqn
 
 
 @lru_cache(512)

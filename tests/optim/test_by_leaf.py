@@ -118,6 +118,35 @@ def test_a_call_is_still_one_in_the_compiled_program_and_gets_what_it_writes_in_
     assert not re.search(r"f32\[(320,128|128,300)\]\S* copy\(", text)
 
 
+def test_many_calls_are_put_into_lots_which_compiled_code_has_no_more():
+    optimizer = OPTIMIZERS["momentum"]
+    params, grads = ({f"{at:02}": tree(seed + at)["one"]["kernel"] for at in range(30)} for seed in (0, 50))
+    state = optimizer.init(params)
+
+    def primitives(count):
+        p, g = list(params.values())[:count], list(grads.values())[:count]
+        (outer,) = jax.make_jaxpr(jax.jit(by_leaf(optimizer)))(g, optimizer.init(p), p).eqns
+        return [eqn.primitive for eqn in outer.params["jaxpr"].jaxpr.eqns]
+
+    call, lot = (jax.make_jaxpr(f(jnp.sin))(0.0).eqns[0].primitive for f in (jax.jit, jax.checkpoint))
+    assert primitives(24) == [call] * 8
+    assert primitives(27) == [lot] * 3
+    lowered = jax.jit(by_leaf(optimizer)).lower(grads, state, params)
+    returned, functions = calls(lowered)
+    assert ([len(shapes) for shapes in returned], functions) == ([6] * 10, 1)
+    assert lowered.as_text().count("func.func") == 2
+    assert len(re.findall(r" call\(.*to_apply=%some_leaves", lowered.compile().as_text())) == 10
+
+    def slope(update):
+        def total(rates):
+            after = jax.vmap(lambda rate: update(optim.sgd(rate, momentum=rate))(grads, state, params))(rates)
+            return sum(jnp.sum(leaf**2 * leaf.shape[0]) for leaf in jax.tree.leaves(after))
+
+        return jax.jit(jax.grad(total))(jnp.array([0.1, 0.5]))
+
+    np.testing.assert_allclose(slope(by_leaf), slope(apart), rtol=1e-5)
+
+
 def test_a_norm_of_all_gradients_is_ahead_of_the_calls_and_nothing_large_is_made_before():
     optimizer, params = OPTIMIZERS["clipped"], tree(0)
     program = jax.jit(by_leaf(optimizer)).lower(params, optimizer.init(params), params).as_text()
