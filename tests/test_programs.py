@@ -111,12 +111,8 @@ def test_a_program_is_that_of_make_jaxpr_but_for_the_names(checked):
         assert program.out_avals == usual.out_avals
         return jaxpr_as_fun(program)(*arrays)
 
-    before = jax.config.jax_enable_checks
-    jax.config.update("jax_enable_checks", checked)
-    try:
+    with jax.enable_checks(checked):
         scaled, total, sums = jax.jit(around)(2.0)
-    finally:
-        jax.config.update("jax_enable_checks", before)
     np.testing.assert_array_equal(scaled, [1, 3, 5])
     np.testing.assert_array_equal(total, 3)
     np.testing.assert_array_equal(sums, [0, 1, 3])
